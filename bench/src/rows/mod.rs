@@ -1,0 +1,115 @@
+//! The rows of the table: one kind of work each.
+
+mod life;
+mod list;
+mod read;
+mod write;
+
+use std::time::Duration;
+
+use crate::goal::Goal;
+use crate::load::{Bound, Load, Sample};
+use crate::registry::Shelf;
+use crate::seed::Seed;
+use crate::server::{Kind, Server};
+use crate::unit::Unit;
+
+/// One row: some work, and what its figure means.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) unit: Unit,
+    /// Whether nginx can do it too.
+    pub(crate) static_files: bool,
+    /// Whether it needs the many tags and repositories.
+    pub(crate) needs_lists: bool,
+    /// One round is enough, as each costs much and memory does not scatter.
+    pub(crate) once: bool,
+    pub(crate) goals: Vec<Goal>,
+    work: Work,
+}
+
+type Work = Box<dyn Fn(&mut Server, &Pass<'_>) -> anyhow::Result<Sample>>;
+
+/// What a row needs to know about the run and the round.
+pub(crate) struct Pass<'a> {
+    /// From 0; in round 0 a row also checks what the server answers.
+    pub(crate) round: u32,
+    pub(crate) scale: &'a Scale,
+    pub(crate) seed: &'a Seed,
+    /// The large blobs of this round.
+    pub(crate) shelf: Shelf,
+}
+
+/// How long everything takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Of a sample that is bound by time.
+    pub(crate) sample: Duration,
+    /// Large pushes in one sample.
+    pub(crate) pushes: u64,
+    /// Bytes of each layer in the memory row.
+    pub(crate) layer: u64,
+}
+
+impl Scale {
+    pub(crate) fn full() -> Self {
+        Self { sample: Duration::from_secs(2), pushes: 3, layer: 1 << 30 }
+    }
+
+    pub(crate) fn short() -> Self {
+        Self { sample: Duration::from_millis(500), pushes: 1, layer: 64 << 20 }
+    }
+
+    fn timed(&self, connections: usize) -> Load {
+        Load { connections, bound: Bound::Time(self.sample) }
+    }
+}
+
+impl Row {
+    fn new(
+        name: impl Into<String>,
+        unit: Unit,
+        work: impl Fn(&mut Server, &Pass<'_>) -> anyhow::Result<Sample> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            unit,
+            static_files: false,
+            needs_lists: false,
+            once: false,
+            goals: vec![Goal::Ahead(1.0)],
+            work: Box::new(work),
+        }
+    }
+
+    fn static_files(self) -> Self {
+        Self { static_files: true, ..self }
+    }
+
+    fn needs_lists(self) -> Self {
+        Self { needs_lists: true, ..self }
+    }
+
+    fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+
+    fn goals(self, goals: impl Into<Vec<Goal>>) -> Self {
+        Self { goals: goals.into(), ..self }
+    }
+
+    /// Whether this server takes part.
+    pub(crate) fn suits(&self, kind: Kind) -> bool {
+        self.static_files || kind.is_registry()
+    }
+
+    /// Takes one sample.
+    pub(crate) fn sample(&self, server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+        (self.work)(server, pass)
+    }
+}
+
+/// All rows, in the order in which they run: the ones that restart the servers last.
+pub(crate) fn all() -> Vec<Row> {
+    [read::rows(), list::rows(), write::rows(), life::rows()].into_iter().flatten().collect()
+}

@@ -1,0 +1,177 @@
+//! What every server holds before the first row: the same blobs and manifests, and for the lists
+//! 10,000 tags and 10,000 repositories.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::content::digest_of;
+use crate::http::Sink;
+use crate::load::{self, Bound, Load};
+use crate::registry::{self, Blob, Upload};
+use crate::server::{Kind, Server};
+
+/// The repository that is read from.
+pub(crate) const READ: &str = "bench/read";
+/// The repository that is pushed to.
+pub(crate) const WRITE: &str = "bench/write";
+/// The repository with many tags.
+pub(crate) const TAGS: &str = "bench/tags";
+pub(crate) const TAG: &str = "latest";
+
+/// Tags of [`TAGS`], and repositories beside the three above.
+pub(crate) const LIST_LENGTH: u64 = 10_000;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const SEEDING_CONNECTIONS: u64 = 16;
+
+/// The content of the repositories that are read from and pushed to.
+pub(crate) struct Seed {
+    pub(crate) small: Blob,
+    pub(crate) medium: Blob,
+    pub(crate) large: Blob,
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) manifest_digest: String,
+    config: (Vec<u8>, String),
+    write_layers: Vec<Blob>,
+}
+
+impl Seed {
+    pub(crate) fn new() -> Self {
+        let small = Blob::new("small", 4 * KIB);
+        let medium = Blob::new("medium", 64 * KIB);
+        let large = Blob::new("large", 256 * MIB);
+        let others = [Blob::new("fourth", 16 * KIB), Blob::new("fifth", 16 * KIB)];
+        let write_layers =
+            [&[small.clone(), medium.clone(), Blob::new("sixth", 16 * KIB)], others.as_slice()]
+                .concat();
+        let config = registry::config();
+        let layers = [&[small.clone(), medium.clone(), large.clone()], others.as_slice()].concat();
+        let manifest = registry::manifest((&config.1, config.0.len()), &layers, "read");
+        let manifest_digest = digest_of(&manifest);
+        Self { small, medium, large, manifest, manifest_digest, config, write_layers }
+    }
+
+    /// A new manifest whose config and five layers are in [`WRITE`].
+    pub(crate) fn manifest_to_push(&self, note: &str) -> Vec<u8> {
+        registry::manifest((&self.config.1, self.config.0.len()), &self.write_layers, note)
+    }
+
+    /// Fills a running server.
+    pub(crate) fn fill(&self, server: &Server) -> anyhow::Result<()> {
+        if server.kind().is_registry() { self.push_all(server) } else { self.write_files(server) }
+    }
+
+    fn push_all(&self, server: &Server) -> anyhow::Result<()> {
+        let client = &mut server.client();
+        for repository in [READ, WRITE] {
+            registry::push_bytes(client, repository, &self.config.1, &self.config.0)?;
+            for layer in &self.write_layers {
+                registry::push(client, repository, layer, Upload::Monolithic)?;
+            }
+        }
+        registry::push(client, READ, &self.large, Upload::Monolithic)?;
+        let put = registry::manifest_put(server.address(), READ, TAG, &self.manifest);
+        client.send(&put, Sink::Discard)?.expect(201, "PUT of a manifest")?;
+        Ok(())
+    }
+
+    fn write_files(&self, server: &Server) -> anyhow::Result<()> {
+        let repository = server.data().join("v2").join(READ);
+        let blobs = repository.join("blobs");
+        let manifests = repository.join("manifests");
+        fs::create_dir_all(&blobs)?;
+        fs::create_dir_all(&manifests)?;
+        for blob in [&self.small, &self.medium, &self.large] {
+            blob.content.write_file(&blobs.join(&blob.digest))?;
+        }
+        fs::write(manifests.join(TAG), &self.manifest)?;
+        fs::write(manifests.join(&self.manifest_digest), &self.manifest)?;
+        Ok(())
+    }
+}
+
+/// Makes the tags and repositories of the list rows: in docker-registry's store directly, as that
+/// takes it minutes otherwise; through the API elsewhere.
+pub(crate) fn fill_lists(server: &Server) -> anyhow::Result<()> {
+    match server.kind() {
+        Kind::Orlop => push_lists(server),
+        Kind::DockerRegistry => {
+            write_lists(&server.data()).context("cannot write into docker-registry's store")
+        }
+        Kind::Nginx => Ok(()),
+    }
+}
+
+fn push_lists(server: &Server) -> anyhow::Result<()> {
+    let index = registry::empty_index();
+    let load = Load {
+        connections: usize::try_from(SEEDING_CONNECTIONS)?,
+        bound: Bound::Count(LIST_LENGTH.div_ceil(SEEDING_CONNECTIONS)),
+    };
+    load::run(server, load, |connection| {
+        let mut client = server.client();
+        let index = &index;
+        Ok(move |number: u64| {
+            let number = number * SEEDING_CONNECTIONS + connection as u64;
+            for (repository, tag) in [(TAGS, &*tag_name(number)), (&*repository_name(number), TAG)]
+            {
+                let put = registry::index_put(server.address(), repository, tag, index);
+                client.send(&put, Sink::Discard)?.expect(201, "PUT of an index")?;
+            }
+            Ok(0)
+        })
+    })?;
+    Ok(())
+}
+
+fn write_lists(root: &Path) -> anyhow::Result<()> {
+    let index = registry::empty_index();
+    let digest = digest_of(&index);
+    let hex = digest.trim_start_matches("sha256:");
+    let version = root.join("docker/registry/v2");
+    let blob = version.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
+    fs::create_dir_all(&blob)?;
+    fs::write(blob.join("data"), &index)?;
+    let repositories = version.join("repositories");
+    write_repository(&repositories.join(TAGS), &digest, (0..LIST_LENGTH).map(tag_name))?;
+    for number in 0..LIST_LENGTH {
+        let folder = repositories.join(repository_name(number));
+        write_repository(&folder, &digest, std::iter::once(TAG.to_owned()))?;
+    }
+    Ok(())
+}
+
+fn write_repository(
+    folder: &Path,
+    digest: &str,
+    tags: impl Iterator<Item = String>,
+) -> anyhow::Result<()> {
+    let entry = digest.replace(':', "/");
+    // The catalogue finds a repository by this folder.
+    fs::create_dir_all(folder.join("_layers"))?;
+    let manifests = folder.join("_manifests");
+    write_link(&manifests.join("revisions").join(&entry), digest)?;
+    for tag in tags {
+        let tag = manifests.join("tags").join(tag);
+        write_link(&tag.join("current"), digest)?;
+        write_link(&tag.join("index").join(&entry), digest)?;
+    }
+    Ok(())
+}
+
+fn write_link(folder: &Path, digest: &str) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("link"), digest)?;
+    Ok(())
+}
+
+fn tag_name(number: u64) -> String {
+    format!("v{number:06}")
+}
+
+fn repository_name(number: u64) -> String {
+    format!("catalog/r{number:06}")
+}

@@ -1,0 +1,58 @@
+//! What can go wrong between bytes and their place.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// A failed operation of a blob store.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    /// What was being done, to what: for the log, not for clients.
+    context: String,
+    source: io::Error,
+}
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ErrorKind {
+    /// No space (or quota, or inode) is left.
+    Full,
+    /// It is not there.
+    NotFound,
+    /// Anything else.
+    Other,
+    /// It can be read, but not written.
+    ReadOnly,
+}
+
+impl Error {
+    pub(crate) fn new(action: &str, path: &Path, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                ErrorKind::ReadOnly
+            }
+            _ => ErrorKind::Other,
+        };
+        Self { kind, context: format!("{action} {}", path.display()), source }
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "storage: cannot {}: {}", self.context, self.source)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,459 @@
+//! Bytes in files.
+//!
+//! An upload is one file under `orlop/uploads/`. To commit it, its data is synced, it is renamed
+//! to its layout path, and the folders on the way are synced: after that it survives the loss of
+//! power. Content that is there already is replaced, which heals it if it was damaged.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use oci::Digest;
+use rustix::io::ReadWriteFlags;
+
+use crate::{Blobs, Content, Error, Future, Resumed, Upload, UploadId, layout};
+
+/// How much [`Blobs::read_upload`] reads at once.
+const READ_SIZE: usize = 1 << 20;
+
+/// Buffers for reading that are kept for the next read.
+const MAX_IDLE_BUFFERS: usize = 32;
+
+/// A store in a folder of the file system.
+#[derive(Clone, Debug)]
+pub struct FileSystem {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    /// Changes at each boot: data that was not synced before is not to be trusted after.
+    boot: String,
+}
+
+impl FileSystem {
+    /// Opens the store at `root`, making its folders where they are missing.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let uploads = layout::uploads(root);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&uploads)
+            .map_err(|error| Error::new("create", &uploads, error))?;
+        create_shards(root)?;
+        Ok(Self::open_existing(root))
+    }
+
+    /// The store at `root`, as it is: for looking at it.
+    pub fn open_existing(root: &Path) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default();
+        Self { shared: Arc::new(Shared { root: root.to_owned(), boot }) }
+    }
+
+    fn upload_path(&self, upload: UploadId) -> PathBuf {
+        layout::uploads(&self.shared.root).join(upload.to_string())
+    }
+}
+
+impl Blobs for FileSystem {
+    fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>> {
+        let path = self.upload_path(upload);
+        let store = self.clone();
+        blocking(move || {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)
+                .map_err(|error| Error::new("create", &path, error))?;
+            Ok(Box::new(FileUpload { store, path, file, length: 0 }) as Box<dyn Upload>)
+        })
+    }
+
+    fn resume<'a>(
+        &'a self,
+        upload: UploadId,
+        received: u64,
+        state: &'a str,
+    ) -> Future<'a, Result<Resumed, Error>> {
+        let path = self.upload_path(upload);
+        let store = self.clone();
+        let same_boot = !state.is_empty() && state == self.shared.boot;
+        blocking(move || {
+            let failed = |error| Error::new("open", &path, error);
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
+            if file.metadata().map_err(failed)?.len() < received {
+                return Err(failed(io::ErrorKind::NotFound.into()));
+            }
+            let upload = Box::new(FileUpload { store, path, file, length: received });
+            Ok(if same_boot { Resumed::Whole(upload) } else { Resumed::Unsure(upload) })
+        })
+    }
+
+    fn read_upload(&self, upload: UploadId, offset: u64) -> Future<'_, Result<Bytes, Error>> {
+        let path = self.upload_path(upload);
+        blocking(move || {
+            let failed = |error| Error::new("read", &path, error);
+            let file = File::open(&path).map_err(failed)?;
+            let mut buffer = vec![0; READ_SIZE];
+            let read = file.read_at(&mut buffer, offset).map_err(failed)?;
+            buffer.truncate(read);
+            Ok(buffer.into())
+        })
+    }
+
+    fn abort(&self, upload: UploadId) -> Future<'_, Result<(), Error>> {
+        let path = self.upload_path(upload);
+        blocking(move || match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::new("remove", &path, error))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>> {
+        let folder = layout::uploads(&self.shared.root);
+        blocking(move || {
+            let failed = |error| Error::new("list", &folder, error);
+            let limit = SystemTime::now().checked_sub(Duration::from_secs(age_seconds));
+            let mut stale = Vec::new();
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
+                // A file that has gone meanwhile was committed.
+                let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else {
+                    continue;
+                };
+                if limit.is_some_and(|limit| modified < limit) {
+                    stale.push(id);
+                }
+            }
+            Ok(stale)
+        })
+    }
+
+    fn put<'a>(
+        &'a self,
+        digest: &'a Digest,
+        content: Bytes,
+    ) -> Future<'a, Result<Option<String>, Error>> {
+        let digest = *digest;
+        let store = self.clone();
+        let path = self.upload_path(UploadId::now_v7());
+        blocking(move || {
+            let failed = |error| Error::new("write", &path, error);
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+            let stored = file
+                .write_all(&content)
+                .map_err(failed)
+                .and_then(|()| move_to_layout(&store.shared.root, &path, &file, &digest));
+            if stored.is_err() {
+                let _ = fs::remove_file(&path);
+            }
+            stored.map(|()| None)
+        })
+    }
+
+    fn size<'a>(
+        &'a self,
+        digest: &'a Digest,
+        _location: Option<&'a str>,
+    ) -> Future<'a, Result<Option<u64>, Error>> {
+        let path = layout::data(&self.shared.root, digest);
+        // One system call; cheaper here than on another thread.
+        let size = match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(Error::new("look up", &path, error)),
+        };
+        Box::pin(std::future::ready(size))
+    }
+
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        _location: Option<&'a str>,
+    ) -> Future<'a, Result<Content, Error>> {
+        let path = layout::data(&self.shared.root, digest);
+        let content = FileContent::open(&path).map_err(|error| {
+            let error = if is_absence(&error) { io::ErrorKind::NotFound.into() } else { error };
+            Error::new("open", &path, error)
+        });
+        Box::pin(std::future::ready(content.map(Content::File)))
+    }
+
+    fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>> {
+        let folder = layout::shard(&self.shared.root, shard);
+        blocking(move || {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if is_absence(&error) => return Ok(Vec::new()),
+                Err(error) => return Err(Error::new("list", &folder, error)),
+            };
+            let mut digests = Vec::new();
+            for entry in entries {
+                let entry = entry.map_err(|error| Error::new("list", &folder, error))?;
+                let name = entry.file_name();
+                let digest = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                if let Some(digest) = digest
+                    && entry.path().join("data").exists()
+                {
+                    digests.push(digest);
+                }
+            }
+            digests.sort_unstable();
+            Ok(digests)
+        })
+    }
+
+    fn owner(&self) -> Future<'_, Result<Option<String>, Error>> {
+        let path = layout::owner(&self.shared.root);
+        blocking(move || match fs::read_to_string(&path) {
+            Ok(id) => Ok(Some(id.trim().to_owned())),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(Error::new("read", &path, error)),
+        })
+    }
+
+    fn set_owner<'a>(&'a self, id: &'a str) -> Future<'a, Result<(), Error>> {
+        let path = layout::owner(&self.shared.root);
+        let id = format!("{id}\n");
+        blocking(move || {
+            let failed = |error| Error::new("write", &path, error);
+            let new = path.with_extension("new");
+            let mut file = File::create(&new).map_err(failed)?;
+            file.write_all(id.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+            fs::rename(&new, &path).map_err(failed)?;
+            path.parent().map_or(Ok(()), sync_folder)
+        })
+    }
+
+    fn check_writable(&self) -> Future<'_, Result<(), Error>> {
+        let path = self.upload_path(UploadId::now_v7());
+        blocking(move || {
+            let failed = |error| Error::new("write", &path, error);
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+            let written = file.write_all(b"probe").map_err(failed);
+            let removed = fs::remove_file(&path).map_err(failed);
+            written.and(removed)
+        })
+    }
+}
+
+/// A file that is open for reading.
+#[derive(Clone, Debug)]
+pub struct FileContent {
+    file: Arc<File>,
+    size: u64,
+}
+
+impl FileContent {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), size })
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
+        let failed = |error| Error::new("read", Path::new("a blob"), error);
+        let mut buffer = Buffer::take(limit);
+        match read_cached(&self.file, buffer.space(limit), offset) {
+            Some(0) | None => {}
+            Some(read) => return Ok(buffer.into_bytes(read)),
+        }
+        // Not in memory (or at the end): wait for the disk on a thread that may wait.
+        let file = Arc::clone(&self.file);
+        let read = tokio::task::spawn_blocking(move || {
+            let read = file.read_at(buffer.space(limit), offset)?;
+            Ok(buffer.into_bytes(read))
+        });
+        read.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)
+    }
+}
+
+/// Reads what the page cache holds, without waiting for the disk. `None` if that is nothing, or
+/// the file system can not tell.
+fn read_cached(file: &File, space: &mut [u8], offset: u64) -> Option<usize> {
+    let mut slices = [IoSliceMut::new(space)];
+    rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT).ok()
+}
+
+/// A buffer for reading that goes back to a pool when its last reference is dropped, so that
+/// serving a large blob does not ask the system for fresh, zeroed memory again and again.
+struct Buffer {
+    memory: Vec<u8>,
+    length: usize,
+}
+
+static IDLE_BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+impl Buffer {
+    fn take(limit: usize) -> Self {
+        let idle = IDLE_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut memory = idle.unwrap_or_default();
+        if memory.len() < limit {
+            memory.resize(limit, 0);
+        }
+        Self { memory, length: 0 }
+    }
+
+    fn space(&mut self, limit: usize) -> &mut [u8] {
+        let end = limit.min(self.memory.len());
+        self.memory.get_mut(..end).unwrap_or_default()
+    }
+
+    fn into_bytes(mut self, length: usize) -> Bytes {
+        self.length = length;
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.memory.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut idle = IDLE_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE_BUFFERS {
+            idle.push(std::mem::take(&mut self.memory));
+        }
+    }
+}
+
+/// An upload's file, open for writing.
+struct FileUpload {
+    store: FileSystem,
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Upload for FileUpload {
+    fn append(
+        mut self: Box<Self>,
+        data: Vec<Bytes>,
+    ) -> Future<'static, Result<Box<dyn Upload>, Error>> {
+        blocking(move || {
+            let failed = |error| Error::new("write", &self.path, error);
+            let mut slices = data.iter().map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
+            let mut rest = slices.as_mut_slice();
+            while !rest.is_empty() {
+                let written = rustix::io::pwritev(&self.file, rest, self.length)
+                    .map_err(io::Error::from)
+                    .map_err(failed)?;
+                if written == 0 {
+                    return Err(failed(io::ErrorKind::WriteZero.into()));
+                }
+                self.length += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Ok(self as Box<dyn Upload>)
+        })
+    }
+
+    fn state(&self) -> String {
+        self.store.shared.boot.clone()
+    }
+
+    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>> {
+        blocking(move || {
+            let failed = |error| Error::new("write", &self.path, error);
+            // Bytes after the end are of a request that died before they were counted.
+            let length = self.file.metadata().map_err(failed)?.len();
+            if length > self.length {
+                self.file.set_len(self.length).map_err(failed)?;
+            }
+            move_to_layout(&self.store.shared.root, &self.path, &self.file, &digest)?;
+            Ok(None)
+        })
+    }
+}
+
+/// Makes the written file `from` the content of `digest`, durably.
+fn move_to_layout(root: &Path, from: &Path, file: &File, digest: &Digest) -> Result<(), Error> {
+    file.sync_data().map_err(|error| Error::new("sync", from, error))?;
+    let folder = layout::blob(root, digest);
+    create_folder(&folder)?;
+    let to = folder.join("data");
+    fs::rename(from, &to).map_err(|error| Error::new("rename to", &to, error))?;
+    // The file's name, then the folder's. Another upload may have made the folder and not synced
+    // it yet, so both are needed whoever made it.
+    sync_folder(&folder)?;
+    if let Some(shard) = folder.parent() {
+        sync_folder(shard)?;
+    }
+    Ok(())
+}
+
+/// Makes the folders of all shards, durably, so that a commit need not ask whether somebody else
+/// has made its shard a moment ago and not synced it yet.
+fn create_shards(root: &Path) -> Result<(), Error> {
+    let mut made = false;
+    for shard in 0..=u8::MAX {
+        let folder = layout::shard(root, shard);
+        made |= create_folder(&folder)?;
+    }
+    if made {
+        let shards = layout::blobs(root).join("sha256");
+        for folder in shards.ancestors().take_while(|folder| *folder != root) {
+            sync_folder(folder)?;
+        }
+        sync_folder(root)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder and those above it. True if it was not there.
+fn create_folder(folder: &Path) -> Result<bool, Error> {
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(_) => fs::create_dir_all(folder)
+            .map(|()| true)
+            .map_err(|error| Error::new("create", folder, error)),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| Error::new("sync", folder, error))
+}
+
+/// Whether the error says that something is not there.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Runs what may wait for the disk on a thread that may wait.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Future<'static, Result<T, Error>> {
+    let task = tokio::task::spawn_blocking(work);
+    Box::pin(async move {
+        task.await.unwrap_or_else(|error| {
+            Err(Error::new("run", Path::new("a storage task"), io::Error::other(error)))
+        })
+    })
+}

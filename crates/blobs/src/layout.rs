@@ -1,0 +1,58 @@
+//! Where things lie below a store's root.
+//!
+//! Content lies where the CNCF distribution registry keeps it, so that either can use what the
+//! other left: `docker/registry/v2/blobs/sha256/<2 hex>/<64 hex>/data`. What is Orlop's own lies
+//! under `orlop/`.
+
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+
+/// The folder of all content.
+pub(crate) fn blobs(root: &Path) -> PathBuf {
+    root.join("docker/registry/v2/blobs")
+}
+
+/// The folder of one of the 256 shards of sha256 content.
+pub(crate) fn shard(root: &Path, shard: u8) -> PathBuf {
+    blobs(root).join("sha256").join(format!("{shard:02x}"))
+}
+
+/// The folder of one blob.
+pub(crate) fn blob(root: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    let (prefix, _) = hex.split_at_checked(2).unwrap_or((&hex, ""));
+    blobs(root).join(digest.algorithm().as_str()).join(prefix).join(&hex)
+}
+
+/// The file of one blob.
+pub(crate) fn data(root: &Path, digest: &Digest) -> PathBuf {
+    blob(root, digest).join("data")
+}
+
+/// The folder of uploads in progress.
+pub(crate) fn uploads(root: &Path) -> PathBuf {
+    root.join("orlop/uploads")
+}
+
+/// The file that says which database the store belongs to.
+pub(crate) fn owner(root: &Path) -> PathBuf {
+    root.join("orlop/owner")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_lie_where_distribution_keeps_them() {
+        let digest = Digest::sha256(b"");
+        assert_eq!(
+            data(Path::new("/var/lib/registry"), &digest),
+            Path::new(
+                "/var/lib/registry/docker/registry/v2/blobs/sha256/e3/\
+                 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855/data"
+            )
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! The bytes: content kept by its digest, and uploads in progress.
+//!
+//! A store knows nothing about repositories, names or rights. It promises that content which
+//! [`Blobs::commit`] or [`Blobs::put`] has returned for is whole and survives the loss of power,
+//! and that content never changes under its digest. Whether bytes match their digest is the
+//! caller's business, who hashes them while they arrive.
+//!
+//! Each back end is one file and passes the suite in [`conformance`].
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod filesystem;
+mod layout;
+
+pub mod conformance;
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use oci::Digest;
+
+pub use error::{Error, ErrorKind};
+pub use filesystem::{FileContent, FileSystem};
+pub use uuid::Uuid as UploadId;
+
+/// A boxed future, as the methods of [`Blobs`] return them.
+pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// A place that keeps bytes.
+pub trait Blobs: Send + Sync + 'static {
+    /// Opens an empty upload, emptying it if it exists. It exists until it is committed or aborted.
+    fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>>;
+
+    /// Goes on with an upload of which `received` bytes are known to have arrived; whatever came
+    /// after them is overwritten. `state` is what [`Upload::state`] said when they were counted.
+    ///
+    /// [`Resumed::Unsure`] says that the bytes may not be what was written (power was lost), and
+    /// must be read again by [`Blobs::read_upload`]. [`ErrorKind::NotFound`] if there is no such upload,
+    /// or it has become shorter.
+    fn resume<'a>(
+        &'a self,
+        upload: UploadId,
+        received: u64,
+        state: &'a str,
+    ) -> Future<'a, Result<Resumed, Error>>;
+
+    /// Reads up to 1 MiB of an upload from `offset`; nothing at its end.
+    fn read_upload(&self, upload: UploadId, offset: u64) -> Future<'_, Result<Bytes, Error>>;
+
+    /// Forgets an upload and frees its space. No error if it does not exist.
+    fn abort(&self, upload: UploadId) -> Future<'_, Result<(), Error>>;
+
+    /// Every upload that takes space and was last written to over `age_seconds` ago.
+    fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>>;
+
+    /// Keeps `content`, whose digest is `digest`, in one step. Returns where it is
+    /// (`None`: at the layout's key).
+    fn put<'a>(
+        &'a self,
+        digest: &'a Digest,
+        content: Bytes,
+    ) -> Future<'a, Result<Option<String>, Error>>;
+
+    /// Size of the content, or `None` if it is not there.
+    fn size<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<Option<u64>, Error>>;
+
+    /// Opens content for reading. [`ErrorKind::NotFound`] if it is not there.
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<Content, Error>>;
+
+    /// The sha256 digests for which content lies at the layout's keys of one of the 256 shards.
+    fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>>;
+
+    /// The id that a database has marked this store with.
+    fn owner(&self) -> Future<'_, Result<Option<String>, Error>>;
+
+    /// Marks this store as belonging to the database that calls itself `id`, durably.
+    fn set_owner<'a>(&'a self, id: &'a str) -> Future<'a, Result<(), Error>>;
+
+    /// Fails if nothing can be written now.
+    fn check_writable(&self) -> Future<'_, Result<(), Error>>;
+}
+
+/// Content that is open for reading. It stays readable when the blob is removed meanwhile.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A file.
+    File(FileContent),
+}
+
+impl Content {
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::File(file) => file.size(),
+        }
+    }
+
+    /// Reads from `offset` at most `limit` bytes, at least one unless the content ends there.
+    /// Bytes that are in memory already are returned without a wait.
+    pub async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
+        match self {
+            Self::File(file) => file.read(offset, limit).await,
+        }
+    }
+}
+
+/// What [`Blobs::resume`] found.
+pub enum Resumed {
+    /// The bytes that were counted are there.
+    Whole(Box<dyn Upload>),
+    /// As many bytes are there as were counted, but they may be others.
+    Unsure(Box<dyn Upload>),
+}
+
+/// An upload that is being written to. Dropping it leaves what was written, to be resumed.
+pub trait Upload: Send {
+    /// Appends `data`, after all that was appended before.
+    fn append(self: Box<Self>, data: Vec<Bytes>)
+    -> Future<'static, Result<Box<dyn Upload>, Error>>;
+
+    /// What [`Blobs::resume`] needs to go on from here.
+    fn state(&self) -> String;
+
+    /// Turns what was appended into the content of `digest`, durably, replacing what was there.
+    /// Returns where it is (`None`: at the layout's key).
+    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>>;
+}

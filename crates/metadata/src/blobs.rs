@@ -1,0 +1,164 @@
+//! Content, and which repository may serve it.
+
+use oci::{Algorithm, Digest, RepositoryName};
+
+use crate::repositories::RepositoryId;
+use crate::{Error, ErrorKind, Tx};
+
+/// Content that the store holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Blob {
+    /// The sha256 digest, which names it in the store.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Where the bytes are; `None`: at the layout's key.
+    pub location: Option<String>,
+}
+
+/// A blob's identity inside the database.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BlobId(pub(crate) i64);
+
+/// Content that has just been stored.
+#[derive(Clone, Debug)]
+pub struct NewBlob {
+    /// Always sha256.
+    pub sha256: Digest,
+    /// Set when the client named the content so.
+    pub sha512: Option<Digest>,
+    /// Bytes.
+    pub size: u64,
+    /// Where the bytes are; `None`: at the layout's key.
+    pub location: Option<String>,
+}
+
+/// The blob that `repository` serves as `digest`.
+pub async fn find(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Blob>, Error> {
+    let sql = match digest.algorithm() {
+        Algorithm::Sha256 => {
+            "SELECT b.digest, b.size, b.location FROM repositories r, blobs b, repository_blobs rb \
+             WHERE r.name = $1 AND b.digest = $2 \
+             AND rb.repository_id = r.id AND rb.blob_id = b.id"
+        }
+        Algorithm::Sha512 => {
+            "SELECT b.digest, b.size, b.location FROM repositories r, blobs b, repository_blobs rb \
+             WHERE r.name = $1 AND b.sha512 = $2 \
+             AND rb.repository_id = r.id AND rb.blob_id = b.id"
+        }
+    };
+    let row = tx.query_one(sql, &[repository.as_str().into(), digest.into()]).await?;
+    row.map(|row| {
+        Ok(Blob { digest: row.digest(0)?, size: row.unsigned(1)?, location: row.optional_text(2)? })
+    })
+    .transpose()
+}
+
+/// Notes that the store holds this content. What is known already stays; a new name of it is
+/// learned.
+pub async fn record(tx: &mut Tx, blob: &NewBlob, now: i64) -> Result<BlobId, Error> {
+    let sql = "INSERT INTO blobs (digest, sha512, size, location, created_at) \
+               VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (digest) DO UPDATE SET sha512 = coalesce(blobs.sha512, excluded.sha512), \
+               location = excluded.location RETURNING id";
+    let parameters = [
+        (&blob.sha256).into(),
+        blob.sha512.as_ref().into(),
+        crate::sql_size(blob.size),
+        blob.location.as_deref().into(),
+        now.into(),
+    ];
+    match tx.query_one(sql, &parameters).await? {
+        Some(row) => row.integer(0).map(BlobId),
+        None => Err(Error::new(ErrorKind::Other, "the new blob has no id")),
+    }
+}
+
+/// Lets the repository serve the blob.
+pub async fn link(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    blob: BlobId,
+    now: i64,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO repository_blobs (repository_id, blob_id, created_at) \
+               VALUES ($1, $2, $3) ON CONFLICT (repository_id, blob_id) DO NOTHING";
+    tx.execute(sql, &[repository.0.into(), blob.0.into(), now.into()]).await?;
+    Ok(())
+}
+
+/// Takes the blob from the repository. The content stays. False if the repository had it not.
+pub async fn unlink(tx: &mut Tx, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    let Some(blob) = find_id(tx, digest).await? else {
+        return Ok(false);
+    };
+    let sql = "DELETE FROM repository_blobs WHERE repository_id = $1 AND blob_id = $2";
+    Ok(tx.execute(sql, &[repository.0.into(), blob.0.into()]).await? > 0)
+}
+
+/// The identity of the content called `digest`, whoever may serve it.
+pub async fn find_id(tx: &mut Tx, digest: &Digest) -> Result<Option<BlobId>, Error> {
+    let sql = match digest.algorithm() {
+        Algorithm::Sha256 => "SELECT id FROM blobs WHERE digest = $1",
+        Algorithm::Sha512 => "SELECT id FROM blobs WHERE sha512 = $1",
+    };
+    let row = tx.query_one(sql, &[digest.into()]).await?;
+    row.map(|row| row.integer(0).map(BlobId)).transpose()
+}
+
+/// Whether the repository serves the blob called `digest`.
+pub async fn is_served(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let sql = match digest.algorithm() {
+        Algorithm::Sha256 => {
+            "SELECT 1 FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
+             WHERE b.digest = $2 AND rb.repository_id = $1"
+        }
+        Algorithm::Sha512 => {
+            "SELECT 1 FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
+             WHERE b.sha512 = $2 AND rb.repository_id = $1"
+        }
+    };
+    Ok(tx.query_one(sql, &[repository.0.into(), digest.into()]).await?.is_some())
+}
+
+/// Up to `limit` repositories, after `last` in byte order, that serve the blob.
+pub async fn holders(
+    tx: &mut Tx,
+    digest: &Digest,
+    last: Option<&str>,
+    limit: u64,
+) -> Result<Vec<RepositoryName>, Error> {
+    let Some(blob) = find_id(tx, digest).await? else {
+        return Ok(Vec::new());
+    };
+    let sql = "SELECT r.name FROM repository_blobs rb JOIN repositories r ON r.id = rb.repository_id \
+               WHERE rb.blob_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3";
+    let parameters = [blob.0.into(), last.unwrap_or("").into(), crate::sql_size(limit)];
+    let rows = tx.query(sql, &parameters).await?;
+    rows.iter().map(|row| row.parse(0)).collect()
+}
+
+/// Up to `limit` blobs after the one called `last`, in the order of their sha256 digests: for
+/// going through everything.
+pub async fn list(tx: &mut Tx, last: Option<&Digest>, limit: u64) -> Result<Vec<Blob>, Error> {
+    let sql = "SELECT digest, size, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2";
+    let last = last.map_or_else(Vec::new, Digest::to_bytes);
+    let rows = tx.query(sql, &[last.as_slice().into(), crate::sql_size(limit)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Blob {
+                digest: row.digest(0)?,
+                size: row.unsigned(1)?,
+                location: row.optional_text(2)?,
+            })
+        })
+        .collect()
+}

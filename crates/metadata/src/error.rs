@@ -1,0 +1,77 @@
+//! What can go wrong between a fact and its database.
+
+use std::fmt;
+
+/// A failed statement, transaction or start-up.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ErrorKind {
+    /// A competing transaction won; run this one again. Only PostgreSQL says so.
+    Conflict,
+    /// The file is not an Orlop database, is damaged, or belongs to a newer version.
+    Damaged,
+    /// No space is left for the database.
+    Full,
+    /// Anything else: I/O, a lost connection, a defect of ours.
+    Other,
+    /// The database can be read, but not written.
+    ReadOnly,
+}
+
+impl Error {
+    /// An error of `kind` that explains itself with `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "database: {}", self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Damaged,
+            Some(ErrorCode::DiskFull) => ErrorKind::Full,
+            Some(ErrorCode::ReadOnly) => ErrorKind::ReadOnly,
+            _ => ErrorKind::Other,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        use tokio_postgres::error::SqlState;
+        let kind = match error.code() {
+            Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED) => {
+                ErrorKind::Conflict
+            }
+            Some(&SqlState::DISK_FULL) => ErrorKind::Full,
+            Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => ErrorKind::ReadOnly,
+            _ => ErrorKind::Other,
+        };
+        let message = match error.as_db_error() {
+            Some(db) => format!("{error}: {}", db.message()),
+            None => error.to_string(),
+        };
+        Self::new(kind, message)
+    }
+}

@@ -1,0 +1,29 @@
+//! The facts: which repositories, manifests, tags, blob links and uploads exist.
+//!
+//! One API over two engines. [`Metadata`] runs *transaction functions*: an async function that is
+//! given a [`Tx`] and its input, and either returns a value (the transaction commits) or an error
+//! (nothing of it happened). A transaction function must be safe to run again, because
+//! PostgreSQL may ask for that; it must do nothing but talk to its [`Tx`].
+//!
+//! The functions that talk about one kind of fact live in the module of that name
+//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`]). A rule that spans several
+//! of them is composed by the caller inside one transaction. All SQL of the project is in this
+//! crate, and the same texts serve both engines.
+//!
+//! Times are microseconds since the Unix epoch, in UTC.
+
+#![forbid(unsafe_code)]
+
+pub mod blobs;
+mod error;
+pub mod manifests;
+mod migrate;
+pub mod repositories;
+pub mod settings;
+mod sql;
+pub mod tags;
+pub mod uploads;
+
+pub use error::{Error, ErrorKind};
+pub(crate) use sql::size as sql_size;
+pub use sql::{Durability, Metadata, Retry, Tx, TxFuture};

@@ -1,0 +1,256 @@
+//! Manifests: what a repository's tags and digests lead to.
+
+use oci::{Digest, Reference, RepositoryName};
+
+use crate::blobs::{Blob, BlobId};
+use crate::repositories::{self, RepositoryId};
+use crate::{Error, ErrorKind, Tx};
+
+/// A manifest's identity inside the database.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ManifestId(pub(crate) i64);
+
+/// A manifest as a pull needs it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Manifest {
+    /// The digest that the client gave it.
+    pub digest: Digest,
+    /// Its content type.
+    pub media_type: String,
+    /// Its bytes.
+    pub blob: Blob,
+}
+
+/// A manifest that is being pushed, its bytes already stored.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// The digest that the client gave it.
+    pub digest: Digest,
+    /// Its content type.
+    pub media_type: String,
+    /// See the referrers API.
+    pub artifact_type: Option<String>,
+    /// The manifest that it says something about.
+    pub subject: Option<Digest>,
+    /// A JSON object; kept when there is a subject.
+    pub annotations: Option<String>,
+    /// What it names.
+    pub references: Vec<(Digest, ReferenceKind)>,
+}
+
+/// Why a manifest names a digest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReferenceKind {
+    /// The image's configuration.
+    Config,
+    /// A layer of the image.
+    Layer,
+    /// A layer that may be somewhere else ("foreign", non-distributable).
+    ForeignLayer,
+    /// A manifest of an index.
+    Child,
+}
+
+impl ReferenceKind {
+    fn code(self) -> i64 {
+        match self {
+            Self::Config => 1,
+            Self::Layer => 2,
+            Self::ForeignLayer => 3,
+            Self::Child => 4,
+        }
+    }
+
+    fn from_code(code: i64) -> Result<Self, Error> {
+        match code {
+            1 => Ok(Self::Config),
+            2 => Ok(Self::Layer),
+            3 => Ok(Self::ForeignLayer),
+            4 => Ok(Self::Child),
+            _ => Err(Error::new(ErrorKind::Damaged, format!("unknown reference kind {code}"))),
+        }
+    }
+}
+
+/// A manifest that says something about another one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Referrer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its content type.
+    pub media_type: String,
+    /// Bytes.
+    pub size: u64,
+    /// The kind of statement, such as a signature's media type.
+    pub artifact_type: Option<String>,
+    /// A JSON object.
+    pub annotations: Option<String>,
+}
+
+/// The manifest that `reference` leads to.
+pub async fn find(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Result<Option<Manifest>, Error> {
+    let row = match reference {
+        Reference::Tag(tag) => {
+            let sql = "SELECT m.digest, m.media_type, b.digest, b.size, b.location \
+                       FROM repositories r \
+                       JOIN tags t ON t.repository_id = r.id AND t.name = $2 \
+                       JOIN manifests m ON m.id = t.manifest_id \
+                       JOIN blobs b ON b.id = m.blob_id WHERE r.name = $1";
+            tx.query_one(sql, &[repository.as_str().into(), tag.as_str().into()]).await?
+        }
+        Reference::Digest(digest) => {
+            let sql = "SELECT m.digest, m.media_type, b.digest, b.size, b.location \
+                       FROM repositories r \
+                       JOIN manifests m ON m.repository_id = r.id AND m.digest = $2 \
+                       JOIN blobs b ON b.id = m.blob_id WHERE r.name = $1";
+            tx.query_one(sql, &[repository.as_str().into(), digest.into()]).await?
+        }
+    };
+    row.map(|row| {
+        Ok(Manifest {
+            digest: row.digest(0)?,
+            media_type: row.text(1)?,
+            blob: Blob {
+                digest: row.digest(2)?,
+                size: row.unsigned(3)?,
+                location: row.optional_text(4)?,
+            },
+        })
+    })
+    .transpose()
+}
+
+/// Whether the repository has the manifest.
+pub async fn exists(tx: &mut Tx, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM manifests WHERE repository_id = $1 AND digest = $2";
+    Ok(tx.query_one(sql, &[repository.0.into(), digest.into()]).await?.is_some())
+}
+
+/// Writes the manifest down, or what changed about it if it is there already.
+pub async fn put(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    blob: BlobId,
+    manifest: &NewManifest,
+    now: i64,
+) -> Result<ManifestId, Error> {
+    let sql = "INSERT INTO manifests (repository_id, digest, blob_id, media_type, artifact_type, \
+               subject, annotations, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+               ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type \
+               RETURNING id";
+    let parameters = [
+        repository.0.into(),
+        (&manifest.digest).into(),
+        blob.0.into(),
+        manifest.media_type.as_str().into(),
+        manifest.artifact_type.as_deref().into(),
+        manifest.subject.as_ref().into(),
+        manifest.annotations.as_deref().into(),
+        now.into(),
+    ];
+    let id = match tx.query_one(sql, &parameters).await? {
+        Some(row) => row.integer(0)?,
+        None => return Err(Error::new(ErrorKind::Other, "the new manifest has no id")),
+    };
+    for (digest, kind) in &manifest.references {
+        let sql = "INSERT INTO manifest_references (manifest_id, digest, kind) VALUES ($1, $2, $3) \
+                   ON CONFLICT (manifest_id, digest, kind) DO NOTHING";
+        tx.execute(sql, &[id.into(), digest.into(), kind.code().into()]).await?;
+    }
+    repositories::set_listed(tx, repository, true).await?;
+    Ok(ManifestId(id))
+}
+
+/// Removes the manifest and the tags that point to it. False if it is not there.
+pub async fn delete(tx: &mut Tx, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    let sql = "DELETE FROM manifests WHERE repository_id = $1 AND digest = $2";
+    let deleted = tx.execute(sql, &[repository.0.into(), digest.into()]).await? > 0;
+    if deleted {
+        let sql = "SELECT 1 FROM manifests WHERE repository_id = $1 LIMIT 1";
+        if tx.query_one(sql, &[repository.0.into()]).await?.is_none() {
+            repositories::set_listed(tx, repository, false).await?;
+        }
+    }
+    Ok(deleted)
+}
+
+/// Up to `limit` manifests whose subject is `subject`, after the one called `last`, in the order
+/// of their digests. Only those of `artifact_type`, if it is given.
+pub async fn referrers(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    subject: &Digest,
+    artifact_type: Option<&str>,
+    last: Option<&Digest>,
+    limit: u64,
+) -> Result<Vec<Referrer>, Error> {
+    let sql = "SELECT m.digest, m.media_type, b.size, m.artifact_type, m.annotations \
+               FROM repositories r JOIN manifests m ON m.repository_id = r.id \
+               JOIN blobs b ON b.id = m.blob_id \
+               WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3 \
+               AND (m.artifact_type = $4 OR $4 = '') ORDER BY m.digest LIMIT $5";
+    let last = last.map_or_else(Vec::new, Digest::to_bytes);
+    let parameters = [
+        repository.as_str().into(),
+        subject.into(),
+        last.as_slice().into(),
+        artifact_type.unwrap_or("").into(),
+        crate::sql_size(limit),
+    ];
+    let rows = tx.query(sql, &parameters).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Referrer {
+                digest: row.digest(0)?,
+                media_type: row.text(1)?,
+                size: row.unsigned(2)?,
+                artifact_type: row.optional_text(3)?,
+                annotations: row.optional_text(4)?,
+            })
+        })
+        .collect()
+}
+
+/// A manifest and what it names, for going through everything.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Where to go on from.
+    pub id: ManifestId,
+    /// Whose it is.
+    pub repository: RepositoryName,
+    /// Its name.
+    pub digest: Digest,
+    /// What it names.
+    pub references: Vec<(Digest, ReferenceKind)>,
+}
+
+/// Up to `limit` manifests after `last`, of all repositories.
+pub async fn list(tx: &mut Tx, last: Option<ManifestId>, limit: u64) -> Result<Vec<Listed>, Error> {
+    let sql = "SELECT m.id, r.name, m.digest FROM manifests m \
+               JOIN repositories r ON r.id = m.repository_id \
+               WHERE m.id > $1 ORDER BY m.id LIMIT $2";
+    let rows = tx.query(sql, &[last.map_or(0, |id| id.0).into(), crate::sql_size(limit)]).await?;
+    let mut manifests = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = row.integer(0)?;
+        let sql =
+            "SELECT digest, kind FROM manifest_references WHERE manifest_id = $1 ORDER BY digest";
+        let references = tx
+            .query(sql, &[id.into()])
+            .await?
+            .iter()
+            .map(|row| Ok((row.digest(0)?, ReferenceKind::from_code(row.integer(1)?)?)))
+            .collect::<Result<_, Error>>()?;
+        manifests.push(Listed {
+            id: ManifestId(id),
+            repository: row.parse(1)?,
+            digest: row.digest(2)?,
+            references,
+        });
+    }
+    Ok(manifests)
+}

@@ -1,0 +1,387 @@
+//! SQLite: reads run where they are asked for, writes run on one thread that commits in groups.
+//!
+//! A point read costs microseconds, so it is not worth a hop to another thread. A durable write
+//! costs a wait for the disk, so all writes that are there when the writer comes round share one
+//! commit. Each runs in a savepoint of its own: one that fails takes nothing with it.
+
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+
+use rusqlite::OpenFlags;
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use tokio::sync::oneshot;
+
+use super::{Durability, Row, Tx, TxFuture, Value};
+use crate::{Error, ErrorKind};
+
+pub(super) const DIALECT: &[(&str, &str)] =
+    &[("{ID}", "INTEGER PRIMARY KEY AUTOINCREMENT"), ("{TEXT}", "TEXT"), ("{BYTES}", "BLOB")];
+
+/// Marks a file as ours: "ORLP".
+const APPLICATION_ID: i64 = 0x4f52_4c50;
+
+/// Writes that share a commit, at most.
+const MAX_GROUP: usize = 256;
+
+/// Readers kept open for the next read.
+const MAX_IDLE_READERS: usize = 16;
+
+pub(super) struct Database {
+    path: PathBuf,
+    readers: Mutex<Vec<Tx>>,
+    /// `None` only while dropping, and for a database opened for reading.
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// A write on its way to the writer thread.
+struct Job {
+    durability: Durability,
+    run: Box<dyn FnOnce(&mut Tx) -> Outcome + Send>,
+}
+
+/// A write that has run: whether it succeeded, and how to tell its caller once the commit has (or
+/// has not) happened.
+struct Outcome {
+    keep: bool,
+    reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
+}
+
+impl Database {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        create_private(path)?;
+        let mut writer = Tx { connection: super::Connection::Sqlite(Connection::open(path)?) };
+        prepare_file(&mut writer, path)?;
+        let (jobs, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("metadata-writer".to_owned())
+            .spawn(move || write_in_groups(&mut writer, &queue))
+            .map_err(|error| {
+                Error::new(ErrorKind::Other, format!("cannot start the writer thread: {error}"))
+            })?;
+        Ok(Self {
+            path: path.to_owned(),
+            readers: Mutex::new(Vec::new()),
+            jobs: Some(jobs),
+            writer: Some(thread),
+        })
+    }
+
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let database =
+            Self { path: path.to_owned(), readers: Mutex::default(), jobs: None, writer: None };
+        let reader = database.reader()?;
+        database.give_back(reader);
+        Ok(database)
+    }
+
+    /// A connection for reading: an idle one, or a new one.
+    pub(super) fn reader(&self) -> Result<Tx, Error> {
+        let idle = self.idle_readers().pop();
+        if let Some(reader) = idle {
+            return Ok(reader);
+        }
+        let connection = Connection::open_for_reading(&self.path)?;
+        Ok(Tx { connection: super::Connection::Sqlite(connection) })
+    }
+
+    pub(super) fn give_back(&self, reader: Tx) {
+        let mut idle = self.idle_readers();
+        if idle.len() < MAX_IDLE_READERS {
+            idle.push(reader);
+        }
+    }
+
+    pub(super) async fn write<I, T, E, F>(
+        &self,
+        durability: Durability,
+        input: I,
+        function: F,
+    ) -> Result<T, E>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel::<Result<T, E>>();
+        let run = move |tx: &mut Tx| {
+            let result = catch_unwind(AssertUnwindSafe(|| run_to_end(function(tx, &input))));
+            let result = result.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Other, "a transaction panicked: this is a defect").into())
+            });
+            Outcome {
+                keep: result.is_ok(),
+                reply: Box::new(move |committed| {
+                    // A caller that has gone away needs no answer.
+                    let _ = answer.send(committed.map_err(E::from).and(result));
+                }),
+            }
+        };
+        let job = Job { durability, run: Box::new(run) };
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if !sent {
+            return Err(Error::new(ErrorKind::ReadOnly, "it is open for reading only").into());
+        }
+        answered.await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Other, "the writer thread has stopped").into())
+        })
+    }
+
+    fn idle_readers(&self) -> std::sync::MutexGuard<'_, Vec<Tx>> {
+        self.readers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Database {
+    /// Writes what is queued, then closes the file properly.
+    fn drop(&mut self) {
+        self.idle_readers().clear();
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Polls a future that never waits. Transaction functions only wait for their [`Tx`], and SQLite's
+/// answers at once.
+fn run_to_end<T, E: From<Error>>(future: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => {
+            Err(Error::new(ErrorKind::Other, "a transaction waited: this is a defect").into())
+        }
+    }
+}
+
+fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        while group.len() < MAX_GROUP {
+            match queue.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) => break,
+            }
+        }
+        write_group(tx, group);
+    }
+    if let super::Connection::Sqlite(connection) = &mut tx.connection {
+        // Leaves one tidy file behind. Failing costs the next start a few milliseconds.
+        let _ = connection.statement("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;");
+    }
+}
+
+fn write_group(tx: &mut Tx, group: Vec<Job>) {
+    let power = group.iter().any(|job| job.durability == Durability::Power);
+    if let Err(error) = begin(tx, power) {
+        let message = error.to_string();
+        let kind = error.kind();
+        for job in group {
+            refuse(job, tx, &Error::new(kind, message.clone()));
+        }
+        return;
+    }
+    let mut outcomes = Vec::with_capacity(group.len());
+    let mut broken = None;
+    for job in group {
+        let outcome = in_savepoint(tx, job, &mut broken);
+        outcomes.push(outcome);
+    }
+    let committed = match broken {
+        None => control(tx, "COMMIT"),
+        Some(error) => Err(error),
+    };
+    if committed.is_err() {
+        // After some errors (a full disk) SQLite has rolled back by itself.
+        let _ = control(tx, "ROLLBACK");
+    }
+    for outcome in outcomes {
+        (outcome.reply)(match &committed {
+            Ok(()) => Ok(()),
+            // A write that failed by itself reports that, not what became of the others.
+            Err(_) if !outcome.keep => Ok(()),
+            Err(error) => Err(Error::new(error.kind(), error.to_string())),
+        });
+    }
+}
+
+fn begin(tx: &mut Tx, power: bool) -> Result<(), Error> {
+    // In WAL mode NORMAL leaves the last commits to the page cache: they survive the process.
+    let mode = if power { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" };
+    control(tx, mode)?;
+    control(tx, "BEGIN IMMEDIATE")
+}
+
+fn in_savepoint(tx: &mut Tx, job: Job, broken: &mut Option<Error>) -> Outcome {
+    if let Err(error) = control(tx, "SAVEPOINT one") {
+        broken.get_or_insert(error);
+    }
+    let outcome = (job.run)(tx);
+    let end = if outcome.keep { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+    if let Err(error) = control(tx, end) {
+        broken.get_or_insert(error);
+    }
+    outcome
+}
+
+/// Answers a write that could not even begin. It runs outside a transaction on a connection that
+/// refuses writes, so that it ends with the type its caller waits for.
+fn refuse(job: Job, tx: &mut Tx, error: &Error) {
+    let _ = control(tx, "PRAGMA query_only=ON");
+    let outcome = (job.run)(tx);
+    let _ = control(tx, "PRAGMA query_only=OFF");
+    (outcome.reply)(Err(Error::new(error.kind(), error.to_string())));
+}
+
+fn control(tx: &mut Tx, sql: &str) -> Result<(), Error> {
+    match &mut tx.connection {
+        super::Connection::Sqlite(connection) => connection.statement(sql),
+        super::Connection::Postgres(_) => Ok(()),
+    }
+}
+
+/// Makes the file before SQLite does, so that it and its journal are never readable by others.
+fn create_private(path: &Path) -> Result<(), Error> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                    ErrorKind::ReadOnly
+                }
+                std::io::ErrorKind::StorageFull => ErrorKind::Full,
+                _ => ErrorKind::Other,
+            };
+            Error::new(kind, format!("cannot open {}: {error}", path.display()))
+        })
+}
+
+/// Checks that the file is ours (or empty) and sets what lasts in it.
+fn prepare_file(tx: &mut Tx, path: &Path) -> Result<(), Error> {
+    let super::Connection::Sqlite(connection) = &mut tx.connection else {
+        return Ok(());
+    };
+    let explain = |error: Error| match error.kind() {
+        ErrorKind::Damaged => Error::new(
+            ErrorKind::Damaged,
+            format!("{} is damaged or not a database of Orlop: {error}", path.display()),
+        ),
+        _ => error,
+    };
+    let id = connection.pragma("PRAGMA application_id").map_err(explain)?;
+    let tables = connection.pragma("SELECT count(*) FROM sqlite_schema").map_err(explain)?;
+    match (id, tables) {
+        (APPLICATION_ID, _) => {}
+        (0, 0) => connection.statement(&format!("PRAGMA application_id={APPLICATION_ID}"))?,
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{} is the database of another program", path.display()),
+            ));
+        }
+    }
+    connection.statement("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON;").map_err(explain)
+}
+
+/// One connection to the file.
+pub(super) struct Connection(rusqlite::Connection);
+
+impl Connection {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::with_flags(path, flags)
+    }
+
+    fn open_for_reading(path: &Path) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::with_flags(path, flags)
+    }
+
+    fn with_flags(path: &Path, flags: OpenFlags) -> Result<Self, Error> {
+        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.set_prepared_statement_cache_capacity(128);
+        Ok(Self(connection))
+    }
+
+    pub(super) fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, Error> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let columns = statement.column_count();
+        bind(&mut statement, parameters)?;
+        let mut rows = statement.raw_query();
+        let mut answer = Vec::new();
+        while let Some(row) = rows.next()? {
+            let values = (0..columns)
+                .map(|column| row.get_ref(column).map(own))
+                .collect::<Result<_, _>>()?;
+            answer.push(Row(values));
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, Error> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        bind(&mut statement, parameters)?;
+        let changed = statement.raw_execute()?;
+        Ok(changed as u64)
+    }
+
+    pub(super) fn statement(&mut self, sql: &str) -> Result<(), Error> {
+        Ok(self.0.execute_batch(sql)?)
+    }
+
+    fn pragma(&mut self, sql: &str) -> Result<i64, Error> {
+        Ok(self.0.query_row(sql, [], |row| row.get(0))?)
+    }
+}
+
+/// Binds `$1`, `$2` … by their numbers. To SQLite they are names, numbered as they come in the text.
+fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> Result<(), Error> {
+    for index in 1..=statement.parameter_count() {
+        let number = statement.parameter_name(index).and_then(|name| name.get(1..)?.parse().ok());
+        let value = number.and_then(|number: usize| parameters.get(number.checked_sub(1)?));
+        let Some(value) = value else {
+            let message = format!("a statement's parameter {index} has no value: this is a defect");
+            return Err(Error::new(ErrorKind::Other, message));
+        };
+        statement.raw_bind_parameter(index, value)?;
+    }
+    Ok(())
+}
+
+fn own(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        // No column holds one.
+        ValueRef::Real(_) => Value::Null,
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(integer) => ValueRef::Integer(*integer),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}

@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// `orlop …`, as it was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "orlop",
+    version,
+    about = "A container registry: the place that images are pushed to and pulled from",
+    after_help = "Try `orlop serve --help`.",
+    after_long_help = EXAMPLES,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(Serve),
+    Check(Check),
+}
+
+/// Start the registry
+///
+/// Docker, podman and every other OCI client can then push to it and pull from it, until Ctrl-C or
+/// SIGTERM stops it. It needs no configuration and no other service.
+#[derive(Debug, Args)]
+#[command(after_help = "`orlop serve --help` says more.", after_long_help = SERVING)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+/// Verify the stored data
+///
+/// The database is held against the files, and every byte of every file against its digest. What
+/// is wrong goes to standard output, a line each, and the exit status is then 1. Nothing is
+/// changed.
+#[derive(Debug, Args)]
+#[command(after_long_help = CHECKING)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+
+    /// Compare names and sizes only, without reading the content of the files
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    #[arg(
+        value_name = "CONFIG",
+        help = "Configuration file, in the format of registry:2 [env: REGISTRY_CONFIGURATION_PATH]"
+    )]
+    argument: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The file to read: the argument, else `REGISTRY_CONFIGURATION_PATH`, else none.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        self.argument.clone().or_else(|| {
+            std::env::var_os("REGISTRY_CONFIGURATION_PATH")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        })
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  orlop serve                 Start on 127.0.0.1:5000, data in your home folder
+  orlop serve config.yml      Start as the file says
+  orlop check                 Verify all stored data
+
+With the registry running:
+  docker tag hello-world localhost:5000/hello
+  docker push localhost:5000/hello
+
+Try `orlop serve --help`.";
+
+const SERVING: &str = "\
+Examples:
+  orlop serve
+      Serve this machine only, at localhost:5000.
+  REGISTRY_HTTP_ADDR=:5000 orlop serve
+      Serve everyone who can reach this machine. There are no passwords yet: whoever can
+      connect can pull, push and delete.
+  orlop serve /etc/docker/registry/config.yml
+      Take over the configuration of registry:2.
+
+Where data goes:
+  Without CONFIG, $XDG_DATA_HOME/orlop or ~/.local/share/orlop; with it,
+  `storage.filesystem.rootdirectory` or /var/lib/registry. Everything is below this one
+  folder: the images and the database. The start-up lines say which it is.
+
+Environment variables (each key of CONFIG has one; the variable wins):
+                                               with CONFIG         without CONFIG
+  REGISTRY_CONFIGURATION_PATH                  used if no CONFIG is given
+  REGISTRY_HTTP_ADDR                           :5000               127.0.0.1:5000
+  REGISTRY_HTTP_HOST                           as the client calls the registry
+  REGISTRY_HTTP_SECRET                         none (accepted, not needed yet)
+  REGISTRY_HTTP_DRAINTIMEOUT                   8s
+  REGISTRY_HTTP_DEBUG_ADDR                     none (else: health and metrics)
+  REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY    /var/lib/registry   see above
+  REGISTRY_STORAGE_DELETE_ENABLED              false               true
+  REGISTRY_LOG_LEVEL                           info (error, warn, info, debug)
+  REGISTRY_LOG_FORMATTER                       text (text, json)
+  REGISTRY_LOG_ACCESSLOG_DISABLED              false
+  NO_COLOR                                     set it for a log without colours
+
+All keys: docs/configuration.md";
+
+const CHECKING: &str = "\
+Examples:
+  orlop check                 Check the data that `orlop serve` uses
+  orlop check config.yml      Check the data that `orlop serve config.yml` uses
+  orlop check --quick         Do not read the content of the files
+
+The variables of `orlop serve` count here too.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_and_arguments() {
+        let Command::Serve(serve) = parse("orlop serve c.yml").unwrap().command else {
+            panic!("not serve");
+        };
+        assert_eq!(serve.config.path(), Some(PathBuf::from("c.yml")));
+        let Command::Check(check) = parse("orlop check --quick").unwrap().command else {
+            panic!("not check");
+        };
+        assert!(check.quick);
+    }
+
+    #[test]
+    fn what_is_unknown_is_a_usage_error() {
+        for line in ["orlop serve --nope", "orlop sevre", "orlop serve a b", "orlop"] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        let version = parse("orlop --version").unwrap_err();
+        assert_eq!(version.kind(), ErrorKind::DisplayVersion);
+        assert_eq!(version.to_string(), "orlop 0.1.0\n");
+    }
+
+    #[test]
+    fn help_names_every_variable_of_this_release() {
+        let help = parse("orlop serve --help").unwrap_err().to_string();
+        for name in ["HTTP_ADDR", "HTTP_SECRET", "LOG_LEVEL", "STORAGE_DELETE_ENABLED"] {
+            assert!(help.contains(&format!("REGISTRY_{name} ")), "{name}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+}

@@ -1,0 +1,53 @@
+//! The binary: command line, configuration, wiring, start and stop.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod cli;
+mod config;
+mod logging;
+mod serve;
+mod store;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use cli::{Cli, Command};
+use config::{Config, Loaded};
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    match run(&command) {
+        Ok(code) => code,
+        Err(error) => {
+            // One line, whatever the level of the log is.
+            eprintln!("orlop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    let file = match command {
+        Command::Serve(serve) => serve.config.path(),
+        Command::Check(check) => check.config.path(),
+    };
+    let loaded = Config::load(file.as_deref(), config::environment())?;
+    logging::init(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let code = runtime.block_on(dispatch(command, loaded));
+    runtime.shutdown_background();
+    code
+}
+
+async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(_) => serve::run(&loaded).await,
+        Command::Check(check) => check::run(&loaded.config, check.quick).await,
+    }
+}

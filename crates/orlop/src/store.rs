@@ -1,0 +1,103 @@
+//! The data folder: one database and one blob store, used by one server at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use blobs::{Blobs, FileSystem};
+use metadata::Metadata;
+use registry::{Owner, Registry};
+
+use crate::config::{Config, Require};
+
+/// Where the database is, below the data folder.
+const DATABASE: &str = "orlop/metadata.sqlite";
+
+/// Held while a server runs.
+const LOCK: &str = "orlop/lock";
+
+/// Where distribution keeps its links. Orlop makes no such folder.
+const DISTRIBUTION_REPOSITORIES: &str = "docker/registry/v2/repositories";
+
+/// An open data folder. It is locked until this is dropped.
+pub(crate) struct Store {
+    pub(crate) registry: Registry,
+    _lock: File,
+}
+
+/// Opens the data folder for a server, making what is missing.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
+    let root = &config.storage.root_directory;
+    let cannot_use = || format!("cannot use the data folder {}", root.display());
+    fs::create_dir_all(root).with_context(cannot_use)?;
+    let blobs = FileSystem::open(root).with_context(cannot_use)?;
+    blobs.check_writable().await.with_context(cannot_use)?;
+    let lock = lock(root)?;
+    let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
+    let registry = Registry::new(metadata, Arc::new(blobs), rules(config));
+    claim(&registry, root).await?;
+    if root.join(DISTRIBUTION_REPOSITORIES).is_dir() {
+        tracing::warn!(
+            folder = %root.display(),
+            "the data folder holds repositories of another registry; this version does not read them"
+        );
+    }
+    Ok(Store { registry, _lock: lock })
+}
+
+/// Opens the data folder to look at it, beside a server that may be running.
+pub(crate) fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
+    let root = &config.storage.root_directory;
+    let database = root.join(DATABASE);
+    if !database.is_file() {
+        bail!("there is no registry in {}: expected {DATABASE} below it", root.display());
+    }
+    let metadata = Metadata::open_sqlite_read_only(&database)?;
+    let blobs = FileSystem::open_existing(root);
+    Ok(Registry::new(metadata, Arc::new(blobs), rules(config)))
+}
+
+fn rules(config: &Config) -> registry::Config {
+    registry::Config {
+        deletes: config.storage.delete_enabled,
+        require_children: config.validation.index_children == Require::All,
+        require_blobs: config.validation.image_blobs == Require::All,
+    }
+}
+
+fn lock(root: &Path) -> anyhow::Result<File> {
+    let path = root.join(LOCK);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another server is using the data folder {}: stop it, or choose another folder with \
+             REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY",
+            root.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+async fn claim(registry: &Registry, root: &Path) -> anyhow::Result<()> {
+    let new_id = blobs::UploadId::now_v7().to_string();
+    match registry.claim_store(new_id).await? {
+        Owner::Same => Ok(()),
+        Owner::Other { store, database } => bail!(
+            "the database and the store in {} do not belong together: the store is {store}, the \
+             database describes {}; put back the database {DATABASE} that belongs to the store",
+            root.display(),
+            database.as_deref().unwrap_or("none yet")
+        ),
+    }
+}

@@ -1,0 +1,68 @@
+//! Delete: tags, manifests, and blobs of a repository.
+//!
+//! What is deleted is unreachable at once. The bytes stay: other repositories may serve them.
+
+use metadata::{Durability, manifests, repositories, tags};
+use oci::{Digest, Reference, RepositoryName};
+
+use crate::{Error, Registry};
+
+impl Registry {
+    /// Removes a tag; or, by digest, a manifest with all the tags that point to it.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<(), Error> {
+        self.check_deletes()?;
+        let input = (repository.clone(), reference.clone());
+        self.metadata()
+            .write(Durability::Power, input, |tx, (repository, reference)| {
+                Box::pin(async move {
+                    let Some(id) = repositories::find(tx, repository).await? else {
+                        return Err(Error::RepositoryUnknown(repository.clone()));
+                    };
+                    let deleted = match reference {
+                        Reference::Tag(tag) => tags::delete(tx, id, tag).await?,
+                        Reference::Digest(digest) => manifests::delete(tx, id, digest).await?,
+                    };
+                    if deleted {
+                        return Ok(());
+                    }
+                    Err(Error::ManifestUnknown {
+                        repository: repository.clone(),
+                        reference: reference.clone(),
+                    })
+                })
+            })
+            .await
+    }
+
+    /// Takes a blob from the repository.
+    pub async fn delete_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        self.check_deletes()?;
+        let input = (repository.clone(), *digest);
+        self.metadata()
+            .write(Durability::Power, input, |tx, (repository, digest)| {
+                Box::pin(async move {
+                    let deleted = match repositories::find(tx, repository).await? {
+                        Some(id) => metadata::blobs::unlink(tx, id, digest).await?,
+                        None => false,
+                    };
+                    if deleted {
+                        return Ok(());
+                    }
+                    Err(Error::BlobUnknown { repository: repository.clone(), digest: *digest })
+                })
+            })
+            .await
+    }
+
+    fn check_deletes(&self) -> Result<(), Error> {
+        if self.shared.config.deletes { Ok(()) } else { Err(Error::DeletesDisabled) }
+    }
+}

@@ -1,0 +1,132 @@
+//! The rules: what a push, a pull, a mount, a delete, a tag move or a referrer is.
+//!
+//! [`Registry`] has one method per verb of the protocol, each in the file of that name. It knows
+//! no HTTP and no SQL: it composes transactions out of the functions of [`metadata`] and moves
+//! bytes with [`blobs`].
+//!
+//! What holds at all times:
+//! - An acknowledged blob or manifest is stored whole before the database says that it exists.
+//! - The bytes that were hashed are the bytes that are stored; one request at a time writes to an
+//!   upload.
+//! - A tag, a manifest and all that was checked about them change in one transaction.
+
+#![forbid(unsafe_code)]
+
+mod blob;
+mod catalog;
+mod check;
+mod clock;
+mod delete;
+mod error;
+mod manifest;
+mod mount;
+mod pull;
+mod purge;
+mod receive;
+mod referrers;
+mod sessions;
+mod store;
+mod tags;
+mod upload;
+
+use std::sync::Arc;
+
+use blobs::Blobs;
+use bytes::Bytes;
+use metadata::Metadata;
+use oci::Digest;
+use tokio::sync::Semaphore;
+
+pub use blob::StoredBlob;
+pub use check::{Check, Finding};
+pub use error::Error;
+pub use manifest::{ManifestPush, Precondition, PushedManifest};
+pub use pull::{PulledBlob, PulledManifest};
+pub use purge::Purged;
+pub use receive::{Chunks, Interrupted};
+pub use referrers::{ReferrersPage, ReferrersQuery};
+pub use sessions::MAX_WAIT as MAX_UPLOAD_WAIT;
+pub use store::Owner;
+pub use upload::{ChunkRange, UploadProgress};
+
+/// Bytes of manifests that are kept in memory, by digest.
+const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
+
+/// Work that runs to its end whether or not its client stays, at most at once.
+const MAX_WORK: u32 = 1 << 20;
+
+/// What the registry refuses and what it lets pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Whether tags, manifests and blobs may be deleted.
+    pub deletes: bool,
+    /// Whether an index is accepted only with all its manifests present.
+    pub require_children: bool,
+    /// Whether an image is accepted only with its configuration and layers present.
+    pub require_blobs: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { deletes: true, require_children: true, require_blobs: true }
+    }
+}
+
+/// A registry over one database and one store. Clones share them.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metadata: Metadata,
+    blobs: Arc<dyn Blobs>,
+    config: Config,
+    sessions: sessions::Sessions,
+    /// A permit for each piece of work that must run to its end.
+    work: Arc<Semaphore>,
+    /// Content of manifests by their sha256 digest. It says nothing about who may read it: the
+    /// database is asked that each time.
+    manifests: quick_cache::sync::Cache<Digest, Bytes, ByLength>,
+}
+
+impl Registry {
+    /// A registry that keeps its facts in `metadata` and its bytes in `blobs`.
+    pub fn new(metadata: Metadata, blobs: Arc<dyn Blobs>, config: Config) -> Self {
+        let manifests =
+            quick_cache::sync::Cache::with_weighter(4096, MANIFEST_CACHE_BYTES, ByLength);
+        let sessions = sessions::Sessions::default();
+        let work = Arc::new(Semaphore::new(MAX_WORK as usize));
+        Self { shared: Arc::new(Shared { metadata, blobs, config, sessions, work, manifests }) }
+    }
+
+    /// Waits until every upload that was being received is saved: after this the process may end.
+    pub async fn quiesce(&self) {
+        // It fails only when closed, which it never is.
+        let _ = self.shared.work.acquire_many(MAX_WORK).await;
+    }
+
+    /// Whether the database answers and the store takes writes: whether work can be sent here.
+    pub async fn check_ready(&self) -> Result<(), Error> {
+        self.metadata().ping().await?;
+        self.blobs().check_writable().await?;
+        Ok(())
+    }
+
+    fn metadata(&self) -> &Metadata {
+        &self.shared.metadata
+    }
+
+    fn blobs(&self) -> &dyn Blobs {
+        &*self.shared.blobs
+    }
+}
+
+#[derive(Clone)]
+struct ByLength;
+
+impl quick_cache::Weighter<Digest, Bytes> for ByLength {
+    fn weight(&self, _digest: &Digest, content: &Bytes) -> u64 {
+        content.len() as u64 + 128
+    }
+}

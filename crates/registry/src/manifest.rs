@@ -1,0 +1,210 @@
+//! Manifest push: bytes are stored, then everything about them changes in one transaction.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use metadata::manifests::{NewManifest, ReferenceKind};
+use metadata::{Durability, Tx, repositories, tags};
+use oci::{Digest, Manifest, Reference, RepositoryName, Tag};
+
+use crate::{Config, Error, Registry, clock};
+
+/// A manifest that a client pushes.
+#[derive(Clone, Debug)]
+pub struct ManifestPush {
+    /// Where to.
+    pub repository: RepositoryName,
+    /// The tag or digest that the client puts it under.
+    pub reference: Reference,
+    /// Further tags that shall point to it.
+    pub tags: Vec<Tag>,
+    /// The content type that the client gave.
+    pub content_type: Option<String>,
+    /// The manifest, kept byte for byte.
+    pub content: Bytes,
+    /// What must be true of `reference` now.
+    pub precondition: Precondition,
+}
+
+/// A condition on what a reference leads to before the push ("compare and set").
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Precondition {
+    /// None.
+    #[default]
+    None,
+    /// There is a manifest, whichever.
+    Exists,
+    /// There is no manifest.
+    Absent,
+    /// The manifest is one of these.
+    OneOf(Vec<Digest>),
+    /// The manifest is none of these (or there is none).
+    NoneOf(Vec<Digest>),
+}
+
+impl Precondition {
+    fn holds(&self, current: Option<&Digest>) -> bool {
+        match (self, current) {
+            (Self::None, _) | (Self::Exists, Some(_)) | (Self::Absent | Self::NoneOf(_), None) => {
+                true
+            }
+            (Self::Exists | Self::OneOf(_), None) | (Self::Absent, Some(_)) => false,
+            (Self::OneOf(digests), Some(current)) => digests.contains(current),
+            (Self::NoneOf(digests), Some(current)) => !digests.contains(current),
+        }
+    }
+}
+
+/// A manifest that was accepted.
+#[derive(Clone, Debug)]
+pub struct PushedManifest {
+    /// The digest that it goes by.
+    pub digest: Digest,
+    /// The manifest that it says something about.
+    pub subject: Option<Digest>,
+    /// The tags that point to it now because of this push.
+    pub tags: Vec<Tag>,
+}
+
+/// All that the transaction needs to know.
+struct Accepted {
+    push: ManifestPush,
+    config: Config,
+    manifest: NewManifest,
+    blob: metadata::blobs::NewBlob,
+    tags: Vec<Tag>,
+}
+
+impl Registry {
+    /// Accepts a manifest: checks it, stores it, and points tags at it.
+    pub async fn push_manifest(&self, push: ManifestPush) -> Result<PushedManifest, Error> {
+        let parsed = Manifest::parse(&push.content, push.content_type.as_deref())?;
+        let sha256 = Digest::sha256(&push.content);
+        let digest = check_digest(&push, sha256)?;
+        let blob = metadata::blobs::NewBlob {
+            sha256,
+            sha512: Some(digest).filter(|digest| *digest != sha256),
+            size: push.content.len() as u64,
+            location: None,
+        };
+        let mut accepted = Accepted {
+            config: self.shared.config,
+            manifest: describe(&parsed, digest),
+            blob,
+            tags: all_tags(&push),
+            push,
+        };
+
+        // Asked before the bytes are stored, so that a refused manifest costs no space, and again
+        // in the transaction, where the answer counts.
+        self.metadata().read(&accepted, |tx, accepted| Box::pin(check(tx, accepted))).await?;
+        let content = accepted.push.content.clone();
+        accepted.blob.location = self.blobs().put(&sha256, content.clone()).await?;
+
+        let pushed = PushedManifest {
+            digest,
+            subject: accepted.manifest.subject,
+            tags: accepted.tags.clone(),
+        };
+        self.metadata()
+            .write(Durability::Power, accepted, |tx, accepted| Box::pin(write_down(tx, accepted)))
+            .await?;
+        self.shared.manifests.insert(sha256, content);
+        Ok(pushed)
+    }
+}
+
+/// The digest that the manifest goes by: the one that the client gave it, or its sha256.
+fn check_digest(push: &ManifestPush, sha256: Digest) -> Result<Digest, Error> {
+    let Reference::Digest(expected) = &push.reference else {
+        return Ok(sha256);
+    };
+    let found = Digest::of(expected.algorithm(), &push.content);
+    if found == *expected {
+        Ok(found)
+    } else {
+        Err(Error::DigestMismatch { expected: *expected, found })
+    }
+}
+
+fn all_tags(push: &ManifestPush) -> Vec<Tag> {
+    let own = match &push.reference {
+        Reference::Tag(tag) => Some(tag),
+        Reference::Digest(_) => None,
+    };
+    let mut seen = HashSet::new();
+    own.into_iter().chain(&push.tags).filter(|tag| seen.insert(*tag)).cloned().collect()
+}
+
+fn describe(parsed: &Manifest, digest: Digest) -> NewManifest {
+    let config = parsed.config.as_ref().map(|config| config.digest);
+    let required = parsed.required_blobs().into_iter().map(|blob| {
+        let is_config = Some(blob.digest) == config;
+        (blob.digest, if is_config { ReferenceKind::Config } else { ReferenceKind::Layer })
+    });
+    let foreign = parsed.optional_blobs().into_iter();
+    let foreign = foreign.map(|blob| (blob.digest, ReferenceKind::ForeignLayer));
+    let children = parsed.children().iter().map(|child| (child.digest, ReferenceKind::Child));
+    let references = required.chain(foreign).chain(children).collect();
+
+    let subject = parsed.subject.as_ref().map(|subject| subject.digest);
+    let annotations = subject
+        .filter(|_| !parsed.annotations.is_empty())
+        .and_then(|_| serde_json::to_string(&parsed.annotations).ok());
+    NewManifest {
+        digest,
+        media_type: parsed.media_type.clone(),
+        artifact_type: parsed.effective_artifact_type().map(str::to_owned),
+        subject,
+        annotations,
+        references,
+    }
+}
+
+/// Refuses a manifest whose condition does not hold or whose references are missing.
+async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
+    let push = &accepted.push;
+    if push.precondition != Precondition::None {
+        let current = metadata::manifests::find(tx, &push.repository, &push.reference).await?;
+        let current = current.map(|manifest| manifest.digest);
+        if !push.precondition.holds(current.as_ref()) {
+            return Err(Error::PreconditionFailed { current });
+        }
+    }
+    let repository = repositories::find(tx, &push.repository).await?;
+    let mut missing = Vec::new();
+    let mut seen = HashSet::new();
+    for (digest, kind) in &accepted.manifest.references {
+        let required = match kind {
+            ReferenceKind::Config | ReferenceKind::Layer => accepted.config.require_blobs,
+            ReferenceKind::Child => accepted.config.require_children,
+            ReferenceKind::ForeignLayer => false,
+        };
+        if !required || !seen.insert(digest) {
+            continue;
+        }
+        let present = match (repository, kind) {
+            (None, _) => false,
+            (Some(repository), ReferenceKind::Child) => {
+                metadata::manifests::exists(tx, repository, digest).await?
+            }
+            (Some(repository), _) => metadata::blobs::is_served(tx, repository, digest).await?,
+        };
+        if !present {
+            missing.push(*digest);
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Error::ManifestReferencesMissing(missing)) }
+}
+
+async fn write_down(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
+    check(tx, accepted).await?;
+    let now = clock::now();
+    let repository = repositories::ensure(tx, &accepted.push.repository, now).await?;
+    let blob = metadata::blobs::record(tx, &accepted.blob, now).await?;
+    let manifest = metadata::manifests::put(tx, repository, blob, &accepted.manifest, now).await?;
+    for tag in &accepted.tags {
+        tags::set(tx, repository, tag, manifest, now).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Pull: manifests and blobs on their way out.
+
+use blobs::{Content, ErrorKind};
+use bytes::{Bytes, BytesMut};
+use metadata::blobs::Blob;
+use oci::{Digest, Reference, RepositoryName};
+
+use crate::{Error, Registry};
+
+/// A manifest that was asked for.
+#[derive(Clone, Debug)]
+pub struct PulledManifest {
+    /// The digest that its client gave it.
+    pub digest: Digest,
+    /// Its content type.
+    pub media_type: String,
+    /// Its bytes, as they were pushed.
+    pub content: Bytes,
+}
+
+/// A blob that was asked for.
+#[derive(Clone, Debug)]
+pub struct PulledBlob {
+    /// Bytes.
+    pub size: u64,
+    /// Its bytes.
+    pub content: Content,
+}
+
+impl Registry {
+    /// The manifest that `reference` leads to.
+    pub async fn pull_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<PulledManifest, Error> {
+        let input = (repository, reference);
+        let found = self
+            .metadata()
+            .read(&input, |tx, (repository, reference)| {
+                Box::pin(async move {
+                    let found = metadata::manifests::find(tx, repository, reference).await?;
+                    match found {
+                        Some(manifest) => Ok(manifest),
+                        None if metadata::repositories::is_listed(tx, repository).await? => {
+                            Err(Error::ManifestUnknown {
+                                repository: (*repository).clone(),
+                                reference: (*reference).clone(),
+                            })
+                        }
+                        None => Err(Error::RepositoryUnknown((*repository).clone())),
+                    }
+                })
+            })
+            .await?;
+        let content = self.manifest_content(&found.blob).await.map_err(|error| match error {
+            Error::Storage(error) if error.kind() == ErrorKind::NotFound => {
+                tracing::error!(%repository, %reference, %error, "the bytes of a manifest are gone");
+                Error::ManifestUnknown {
+                    repository: repository.clone(),
+                    reference: reference.clone(),
+                }
+            }
+            error => error,
+        })?;
+        Ok(PulledManifest { digest: found.digest, media_type: found.media_type, content })
+    }
+
+    /// Size of the blob, if the repository serves it.
+    pub async fn stat_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<u64, Error> {
+        let blob = self.find_blob(repository, digest).await?;
+        match self.blobs().size(&blob.digest, blob.location.as_deref()).await? {
+            Some(size) if size == blob.size => Ok(size),
+            found => Err(blob_gone(repository, digest, blob.size, found)),
+        }
+    }
+
+    /// Opens the blob for reading, if the repository serves it.
+    pub async fn pull_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<PulledBlob, Error> {
+        let blob = self.find_blob(repository, digest).await?;
+        let content = match self.blobs().open(&blob.digest, blob.location.as_deref()).await {
+            Ok(content) => content,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(blob_gone(repository, digest, blob.size, None));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if content.size() == blob.size {
+            Ok(PulledBlob { size: blob.size, content })
+        } else {
+            Err(blob_gone(repository, digest, blob.size, Some(content.size())))
+        }
+    }
+
+    async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
+        let input = (repository, digest);
+        let found = self
+            .metadata()
+            .read(&input, |tx, (repository, digest)| {
+                Box::pin(metadata::blobs::find(tx, repository, digest))
+            })
+            .await?;
+        found.ok_or_else(|| blob_unknown(repository, digest))
+    }
+
+    /// The bytes of a manifest: from memory, or from the store.
+    pub(crate) async fn manifest_content(&self, blob: &Blob) -> Result<Bytes, Error> {
+        if let Some(content) = self.shared.manifests.get(&blob.digest) {
+            return Ok(content);
+        }
+        let file = self.blobs().open(&blob.digest, blob.location.as_deref()).await?;
+        let size = usize::try_from(blob.size).unwrap_or(usize::MAX);
+        let mut content = BytesMut::with_capacity(size.min(oci::MAX_MANIFEST_SIZE));
+        loop {
+            let part = file.read(content.len() as u64, oci::MAX_MANIFEST_SIZE).await?;
+            if part.is_empty() {
+                break;
+            }
+            content.extend_from_slice(&part);
+        }
+        let content = content.freeze();
+        self.shared.manifests.insert(blob.digest, content.clone());
+        Ok(content)
+    }
+}
+
+/// The answer for a blob whose file is missing or has another size. Clients take "unknown" as a
+/// reason to upload it again, which heals it.
+fn blob_gone(
+    repository: &RepositoryName,
+    digest: &Digest,
+    expected: u64,
+    found: Option<u64>,
+) -> Error {
+    tracing::error!(
+        %repository, %digest, expected_bytes = expected, found_bytes = found,
+        "a blob's file is missing or has the wrong size; pushing the blob again heals it"
+    );
+    blob_unknown(repository, digest)
+}
+
+fn blob_unknown(repository: &RepositoryName, digest: &Digest) -> Error {
+    Error::BlobUnknown { repository: repository.clone(), digest: *digest }
+}

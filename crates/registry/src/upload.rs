@@ -1,0 +1,314 @@
+//! Upload sessions: a blob that arrives in one request or in many.
+//!
+//! What a session has received, and the state of its hash, is saved when a request ends, however
+//! it ends. It survives the death of the process; after a loss of power the bytes are read once
+//! to be sure of them.
+
+use std::sync::Arc;
+
+use blobs::{ErrorKind, Resumed, UploadId};
+use metadata::Durability;
+use metadata::{repositories, uploads};
+use oci::{Algorithm, Digest, Hasher, RepositoryName};
+
+use crate::receive::{Chunks, Received, Receiver};
+use crate::{Error, Registry, StoredBlob, clock};
+
+/// Where a session stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UploadProgress {
+    /// The session's name.
+    pub id: String,
+    /// Bytes received.
+    pub received: u64,
+}
+
+/// What a request says about the bytes it brings.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkRange {
+    /// Where they begin in the blob.
+    pub start: u64,
+    /// How many there are.
+    pub length: u64,
+}
+
+impl Registry {
+    /// Opens a session. `algorithm` is the one that the client announced for its digest.
+    pub async fn begin_upload(
+        &self,
+        repository: &RepositoryName,
+        algorithm: Option<Algorithm>,
+    ) -> Result<UploadProgress, Error> {
+        let id = UploadId::now_v7().to_string();
+        let state = uploads::Upload {
+            received: 0,
+            hash_state: Hasher::new(algorithm).save(),
+            store_state: String::new(),
+        };
+        let input = (repository.clone(), id.clone(), state);
+        self.metadata()
+            .write(Durability::Process, input, |tx, (repository, id, state)| {
+                Box::pin(async move {
+                    let now = clock::now();
+                    let repository = repositories::ensure(tx, repository, now).await?;
+                    uploads::create(tx, repository, id, state, now).await
+                })
+            })
+            .await?;
+        Ok(UploadProgress { id, received: 0 })
+    }
+
+    /// Where the session stands. A request that is under way is counted when it ends.
+    pub async fn upload_progress(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<UploadProgress, Error> {
+        let state = self.find_upload(repository, id).await?;
+        Ok(UploadProgress { id: id.to_owned(), received: state.received })
+    }
+
+    /// Appends what `chunks` brings. `range` is what the client said about it, if anything.
+    ///
+    /// What arrived is kept when the client goes away ([`Error::Interrupted`]), and forgotten
+    /// when it is not what `range` announced.
+    pub async fn append_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        range: Option<ChunkRange>,
+        chunks: Chunks,
+    ) -> Result<UploadProgress, Error> {
+        let session = Session::new(self, repository, id);
+        run_to_end(self, async move {
+            let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
+            let receiver = session.receive(range, chunks).await?;
+            session.save(receiver.progress()).await?;
+            Ok(UploadProgress { received: receiver.received(), id: session.id })
+        })
+        .await
+    }
+
+    /// Appends what `chunks` brings and makes the whole a blob of the repository. A wrong digest
+    /// ends the session.
+    pub async fn finish_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        digest: &Digest,
+        range: Option<ChunkRange>,
+        chunks: Chunks,
+    ) -> Result<StoredBlob, Error> {
+        let session = Session::new(self, repository, id);
+        let digest = *digest;
+        run_to_end(self, async move {
+            let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
+            let receiver = session.receive(range, chunks).await?;
+            let upload = session.upload_id()?;
+            let registry = &session.registry;
+            let stored = registry
+                .store_blob(&session.repository, upload, Some(&session.id), receiver, &digest)
+                .await;
+            if let Err(Error::DigestMismatch { .. }) = stored {
+                session.end().await?;
+            }
+            stored
+        })
+        .await
+    }
+
+    /// Ends a session and frees its space.
+    pub async fn cancel_upload(&self, repository: &RepositoryName, id: &str) -> Result<(), Error> {
+        let session = Session::new(self, repository, id);
+        run_to_end(self, async move {
+            let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
+            session.registry.find_upload(&session.repository, &session.id).await?;
+            session.end().await
+        })
+        .await
+    }
+
+    async fn find_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<uploads::Upload, Error> {
+        let found = self
+            .metadata()
+            .read(&(repository, id), |tx, (repository, id)| {
+                Box::pin(uploads::find(tx, repository, id))
+            })
+            .await?;
+        found.ok_or_else(|| unknown(repository, id))
+    }
+}
+
+/// One request's view of a session.
+struct Session {
+    registry: Registry,
+    repository: RepositoryName,
+    id: String,
+}
+
+impl Session {
+    fn new(registry: &Registry, repository: &RepositoryName, id: &str) -> Self {
+        Self { registry: registry.clone(), repository: repository.clone(), id: id.to_owned() }
+    }
+
+    /// Takes in a request's bytes.
+    async fn receive(
+        &self,
+        range: Option<ChunkRange>,
+        mut chunks: Chunks,
+    ) -> Result<Receiver, Error> {
+        let mut receiver = self.resume().await?;
+        let before = receiver.received();
+        if let Some(ChunkRange { start, .. }) = range
+            && start != before
+        {
+            return Err(Error::ChunkOutOfOrder { received: before, start });
+        }
+        loop {
+            let (next, received) = receiver.receive(&mut chunks).await?;
+            receiver = next;
+            match received {
+                // With a range, its end decides whether the bytes count at all.
+                Received::Checkpoint if range.is_none() => self.save(receiver.progress()).await?,
+                Received::Checkpoint => {}
+                Received::All => break,
+                Received::Interrupted => {
+                    self.save(receiver.progress()).await?;
+                    return Err(Error::Interrupted);
+                }
+            }
+        }
+        let found = receiver.received() - before;
+        match range {
+            Some(ChunkRange { length, .. }) if length != found => {
+                Err(Error::ChunkSize { expected: length, found })
+            }
+            _ => Ok(receiver),
+        }
+    }
+
+    /// Opens the session where it stands.
+    async fn resume(&self) -> Result<Receiver, Error> {
+        let id = self.upload_id()?;
+        let state = self.registry.find_upload(&self.repository, &self.id).await?;
+        let restored = Hasher::restore(&state.hash_state).ok();
+        if state.received == 0 {
+            let upload = self.registry.blobs().begin(id).await?;
+            return Ok(Receiver::new(upload, restored.unwrap_or_else(|| Hasher::new(None))));
+        }
+        let resumed = self.registry.blobs().resume(id, state.received, &state.store_state).await;
+        match (resumed, restored) {
+            (Ok(Resumed::Whole(upload)), Some(hasher)) => Ok(Receiver::new(upload, hasher)),
+            (Ok(Resumed::Whole(upload) | Resumed::Unsure(upload)), restored) => {
+                let sha512 = restored.is_some_and(|hasher| hasher.includes(Algorithm::Sha512));
+                let also = sha512.then_some(Algorithm::Sha512);
+                let hasher = self.hash_again(id, state.received, also).await?;
+                Ok(Receiver::new(upload, hasher))
+            }
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => {
+                tracing::warn!(upload = %self.id, %error, "an upload has lost its bytes");
+                self.end().await?;
+                Err(unknown(&self.repository, &self.id))
+            }
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// Reads what was received before the power went, or by another version of this program.
+    async fn hash_again(
+        &self,
+        id: UploadId,
+        received: u64,
+        also: Option<Algorithm>,
+    ) -> Result<Hasher, Error> {
+        let mut hasher = Hasher::new(also);
+        while hasher.len() < received {
+            let part = self.registry.blobs().read_upload(id, hasher.len()).await?;
+            let rest = usize::try_from(received - hasher.len()).unwrap_or(usize::MAX);
+            let part = part.get(..rest.min(part.len())).unwrap_or_default();
+            if part.is_empty() {
+                return Err(unknown(&self.repository, &self.id));
+            }
+            hasher.update(part);
+        }
+        Ok(hasher)
+    }
+
+    async fn save(&self, progress: uploads::Upload) -> Result<(), Error> {
+        let input = (self.id.clone(), progress);
+        let saved = self
+            .registry
+            .metadata()
+            .write(Durability::Process, input, |tx, (id, state)| {
+                Box::pin(async move { uploads::save(tx, id, state, clock::now()).await })
+            })
+            .await?;
+        if saved { Ok(()) } else { Err(unknown(&self.repository, &self.id)) }
+    }
+
+    async fn end(&self) -> Result<(), Error> {
+        self.registry.forget_upload(&self.id).await
+    }
+
+    fn upload_id(&self) -> Result<UploadId, Error> {
+        self.id.parse().map_err(|_| unknown(&self.repository, &self.id))
+    }
+}
+
+impl Registry {
+    /// Removes a session and its bytes.
+    pub(crate) async fn forget_upload(&self, id: &str) -> Result<(), Error> {
+        self.metadata()
+            .write(Durability::Process, id.to_owned(), |tx, id| Box::pin(uploads::delete(tx, id)))
+            .await?;
+        if let Ok(id) = id.parse() {
+            self.blobs().abort(id).await?;
+        }
+        Ok(())
+    }
+}
+
+fn unknown(repository: &RepositoryName, id: &str) -> Error {
+    Error::UploadUnknown { repository: repository.clone(), id: id.to_owned() }
+}
+
+/// Runs work that has to save what it did to its end, even if whoever asked for it is gone.
+pub(crate) async fn run_to_end<T: Send + 'static>(
+    registry: &Registry,
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let Ok(permit) = Arc::clone(&registry.shared.work).acquire_owned().await else {
+        return Err(Error::Interrupted);
+    };
+    let task = tokio::spawn(async move {
+        let result = work.await;
+        drop(permit);
+        result
+    });
+    task.await.unwrap_or(Err(Error::Interrupted))
+}
+
+/// The sha512 digest of an upload, which nobody asked for while it arrived: one read.
+pub(crate) async fn read_sha512(
+    registry: &Registry,
+    upload: UploadId,
+    size: u64,
+) -> Result<Option<Digest>, Error> {
+    let mut hasher = Hasher::new(Some(Algorithm::Sha512));
+    while hasher.len() < size {
+        let part = registry.blobs().read_upload(upload, hasher.len()).await?;
+        if part.is_empty() {
+            break;
+        }
+        let hashing = tokio::task::spawn_blocking(move || {
+            hasher.update(&part);
+            hasher
+        });
+        hasher = hashing.await.map_err(|_| Error::Interrupted)?;
+    }
+    Ok(hasher.finish().sha512)
+}

@@ -1,0 +1,191 @@
+//! Every error becomes a response here, and nowhere else.
+//!
+//! A refusal says what was wrong with the request. A failure of ours says that it was ours; its
+//! cause goes to the log, because it may name paths and statements that are nobody's business.
+
+use blobs::ErrorKind as BlobErrorKind;
+use http::{HeaderValue, Method, StatusCode, header};
+use metadata::ErrorKind as MetadataErrorKind;
+use oci::{ErrorBody, ErrorCode, ErrorEntry, ManifestError};
+use registry::Error as RegistryError;
+use serde_json::{Value, json};
+
+use crate::request_body::ReadError;
+use crate::{Response, ResponseBody};
+
+/// A request that is answered with an error.
+#[derive(Debug)]
+pub(crate) struct Error {
+    status: StatusCode,
+    entries: Vec<ErrorEntry>,
+    headers: Vec<(header::HeaderName, String)>,
+}
+
+/// The result of handling a request.
+pub(crate) type Result<T = Response> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `code`, with its usual status.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(code.default_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let entry = ErrorEntry { code, message: message.into(), detail: None };
+        Self { status, entries: vec![entry], headers: Vec::new() }
+    }
+
+    /// The same with more for programs to read.
+    pub(crate) fn with_detail(mut self, detail: Value) -> Self {
+        if let Some(entry) = self.entries.first_mut() {
+            entry.detail = Some(detail);
+        }
+        self
+    }
+
+    /// The same with another status.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same with another header.
+    pub(crate) fn with_header(mut self, name: header::HeaderName, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// A method that the resource does not have.
+    pub(crate) fn method(allowed: &[Method]) -> Self {
+        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        Self::new(ErrorCode::Unsupported, format!("this resource takes {allowed}"))
+            .with_header(header::ALLOW, allowed)
+    }
+
+    /// A path that leads nowhere.
+    pub(crate) fn path() -> Self {
+        Self::new(ErrorCode::Unsupported, "there is no such endpoint")
+            .with_status(StatusCode::NOT_FOUND)
+    }
+
+    /// The first error's code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.entries.first().map_or("UNKNOWN", |entry| entry.code.as_str())
+    }
+
+    pub(crate) fn into_response(self) -> Response {
+        let body = ErrorBody { errors: self.entries };
+        let mut json = serde_json::to_vec(&body).unwrap_or_default();
+        json.push(b'\n');
+        let mut response = http::Response::new(ResponseBody::from(json));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.append(name, value);
+            }
+        }
+        response
+    }
+}
+
+impl From<RegistryError> for Error {
+    fn from(error: RegistryError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistryError::BlobUnknown { digest, .. } => {
+                Self::new(ErrorCode::BlobUnknown, message).with_detail(json!({ "digest": digest }))
+            }
+            RegistryError::ChunkOutOfOrder { received, .. } => {
+                Self::new(ErrorCode::RangeInvalid, message)
+                    .with_detail(json!({ "received": received }))
+                    .with_header(header::RANGE, received_range(received))
+            }
+            RegistryError::ChunkSize { .. } => Self::new(ErrorCode::SizeInvalid, message),
+            RegistryError::DeletesDisabled => Self::new(ErrorCode::Unsupported, message),
+            RegistryError::DigestMismatch { expected, found } => {
+                Self::new(ErrorCode::DigestInvalid, message)
+                    .with_detail(json!({ "expected": expected, "found": found }))
+            }
+            RegistryError::Interrupted => Self::new(ErrorCode::BlobUploadInvalid, message),
+            RegistryError::ManifestInvalid(ManifestError::TooLarge { .. }) => {
+                Self::new(ErrorCode::SizeInvalid, message)
+                    .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            RegistryError::ManifestInvalid(_) => Self::new(ErrorCode::ManifestInvalid, message),
+            RegistryError::ManifestReferencesMissing(digests) => {
+                let entry = |digest: oci::Digest| ErrorEntry {
+                    code: ErrorCode::ManifestBlobUnknown,
+                    message: ErrorCode::ManifestBlobUnknown.message().to_owned(),
+                    detail: Some(json!({ "digest": digest })),
+                };
+                let entries = digests.into_iter().map(entry).collect();
+                Self { entries, ..Self::new(ErrorCode::ManifestBlobUnknown, message) }
+            }
+            RegistryError::ManifestUnknown { .. } => Self::new(ErrorCode::ManifestUnknown, message),
+            RegistryError::Metadata(error) => match error.kind() {
+                MetadataErrorKind::Full => full(&error),
+                MetadataErrorKind::ReadOnly => read_only(&error),
+                _ => internal(&error),
+            },
+            RegistryError::PreconditionFailed { current } => {
+                Self::new(ErrorCode::PreconditionFailed, message)
+                    .with_detail(json!({ "current": current }))
+            }
+            RegistryError::RepositoryUnknown(name) => {
+                Self::new(ErrorCode::NameUnknown, message).with_detail(json!({ "name": name }))
+            }
+            RegistryError::Storage(error) => match error.kind() {
+                BlobErrorKind::Full => full(&error),
+                BlobErrorKind::ReadOnly => read_only(&error),
+                _ => internal(&error),
+            },
+            RegistryError::UploadBusy => Self::new(ErrorCode::BlobUploadInvalid, message)
+                .with_status(StatusCode::CONFLICT)
+                .with_header(header::RETRY_AFTER, "1".to_owned()),
+            RegistryError::UploadUnknown { .. } => Self::new(ErrorCode::BlobUploadUnknown, message),
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Interrupted => Self::new(
+                ErrorCode::ManifestInvalid,
+                "the request ended before all its bytes had come",
+            ),
+            ReadError::TooLarge => Self::too_large(),
+        }
+    }
+}
+
+impl Error {
+    /// A manifest over the limit.
+    pub(crate) fn too_large() -> Self {
+        let limit = oci::MAX_MANIFEST_SIZE;
+        Self::new(ErrorCode::SizeInvalid, format!("a manifest may have at most {limit} bytes"))
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+            .with_detail(json!({ "limit": limit }))
+    }
+}
+
+/// How far an upload has come, as `Range` says it: the last byte's place, and 0 for none.
+pub(crate) fn received_range(received: u64) -> String {
+    format!("0-{}", received.saturating_sub(1))
+}
+
+fn full(error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "no space is left");
+    Error::new(ErrorCode::Unavailable, "the registry has no space left; nothing was stored")
+        .with_status(StatusCode::INSUFFICIENT_STORAGE)
+}
+
+fn read_only(error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "the data folder can not be written");
+    Error::new(ErrorCode::Unavailable, "the registry can not write its data at present")
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "a request failed");
+    Error::new(ErrorCode::Unknown, "the registry failed; its log says why")
+}

