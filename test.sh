@@ -6,5 +6,6 @@ cd "$(dirname "$0")"
 
 cargo test --workspace
 e2e/install.sh
+cargo test -p orlop-metadata --features postgres-server --test postgres
 cargo build --release -p orlop -p orlop-e2e
 target/release/orlop-e2e --binary target/release/orlop "$@"

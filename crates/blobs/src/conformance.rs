@@ -67,7 +67,9 @@ async fn commits_what_was_appended(store: &dyn Blobs) -> Outcome {
     let mut expected = Vec::new();
     for round in 0..5_u8 {
         let batch: Vec<Bytes> = (0..50).map(|n| Bytes::from(vec![round ^ n; 977])).collect();
-        batch.iter().for_each(|chunk| expected.extend_from_slice(chunk));
+        for chunk in &batch {
+            expected.extend_from_slice(chunk);
+        }
         upload = upload.append(batch).await?;
     }
     let digest = Digest::sha256(&expected);

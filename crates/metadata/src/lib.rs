@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blobs;
+pub mod conformance;
 mod error;
 pub mod manifests;
 mod migrate;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 const BACKLOG: i32 = 4096;
 
 /// A peer that has vanished without a word is found out after a few of these.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// How long to wait when the process is out of file descriptors: some will come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

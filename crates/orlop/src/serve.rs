@@ -59,9 +59,10 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>) -> a
     let config = &loaded.config;
     let address = listener.local_addr().context("cannot read the listener's address")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Orlop, a container registry");
-    match &loaded.source {
-        Some(file) => tracing::info!(file = %file.display(), "configuration"),
-        None => tracing::info!("no configuration file: defaults and REGISTRY_* variables"),
+    if let Some(file) = &loaded.source {
+        tracing::info!(file = %file.display(), "configuration");
+    } else {
+        tracing::info!("no configuration file: defaults and REGISTRY_* variables");
     }
     tracing::info!(
         folder = %config.storage.root_directory.display(),

@@ -9,7 +9,7 @@ use crate::{Error, Registry, clock};
 const HOLDERS_PAGE: u64 = 100;
 
 /// Repositories looked at in all: past this, an upload is cheaper than the search.
-const MAX_HOLDERS: usize = 1000;
+const MAX_HOLDERS: u64 = 1000;
 
 impl Registry {
     /// Lets `repository` serve the blob called `digest` that `from` serves; without `from`, that
@@ -64,7 +64,7 @@ impl Registry {
         may_pull: impl Fn(&RepositoryName) -> bool,
     ) -> Result<Option<RepositoryName>, Error> {
         let mut last: Option<RepositoryName> = None;
-        for _ in 0..MAX_HOLDERS / HOLDERS_PAGE as usize {
+        for _ in 0..MAX_HOLDERS / HOLDERS_PAGE {
             let page = self
                 .metadata()
                 .read(&(digest, last), |tx, (digest, last)| {

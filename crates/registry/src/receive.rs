@@ -101,12 +101,12 @@ impl Receiver {
         let mut hasher = self.hasher;
         let size = batch.iter().map(Bytes::len).sum::<usize>();
         let hashing = if size <= SMALL_BATCH_BYTES {
-            batch.iter().for_each(|chunk| hasher.update(chunk));
+            hash(&mut hasher, &batch);
             Hashing::Done(hasher)
         } else {
             let batch = batch.clone();
             Hashing::Running(tokio::task::spawn_blocking(move || {
-                batch.iter().for_each(|chunk| hasher.update(chunk));
+                hash(&mut hasher, &batch);
                 hasher
             }))
         };
@@ -120,6 +120,7 @@ enum Stage {
     Busy { hashing: Hashing, writing: Future<'static, Result<Box<dyn Upload>, BlobError>> },
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each upload")]
 enum Hashing {
     Done(Hasher),
     Running(JoinHandle<Hasher>),
@@ -138,6 +139,12 @@ impl Stage {
             Hashing::Running(task) => task.await.map_err(|_| Error::Interrupted)?,
         };
         Ok(Receiver { upload, hasher })
+    }
+}
+
+fn hash(hasher: &mut Hasher, batch: &[Bytes]) {
+    for chunk in batch {
+        hasher.update(chunk);
     }
 }
 

@@ -13,7 +13,7 @@ use registry::Interrupted;
 use tokio::time::{Instant, Sleep};
 
 /// A client that sends nothing for this long has gone. A slow one that moves is never cut.
-const MAX_SILENCE: Duration = Duration::from_secs(60);
+const MAX_SILENCE: Duration = Duration::from_mins(1);
 
 /// After a refusal the rest of the request is read and thrown away for so long, so that a client
 /// that is still sending sees the answer instead of a broken connection.

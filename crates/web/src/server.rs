@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, watch};
 use crate::{Debug, Metrics, RequestBody, Service};
 
 /// A client that has not sent the head of a request by then is cut; so is an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client that takes nothing of an answer for this long is cut. One that is slow is not.
-const WRITE_STALL: Duration = Duration::from_secs(60);
+const WRITE_STALL: Duration = Duration::from_mins(1);
 
 /// The most that is read at once, and the largest head of a request.
 const MAX_BUFFER: usize = 256 << 10;

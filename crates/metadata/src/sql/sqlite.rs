@@ -4,8 +4,9 @@
 //! costs a wait for the disk, so all writes that are there when the writer comes round share one
 //! commit. Each runs in a savepoint of its own: one that fails takes nothing with it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::future::Future;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -251,24 +252,29 @@ fn control(tx: &mut Tx, sql: &str) -> Result<(), Error> {
 
 /// Makes the file before SQLite does, so that it and its journal are never readable by others.
 fn create_private(path: &Path) -> Result<(), Error> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
-        .map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                    ErrorKind::ReadOnly
-                }
-                std::io::ErrorKind::StorageFull => ErrorKind::Full,
-                _ => ErrorKind::Other,
-            };
-            Error::new(kind, format!("cannot open {}: {error}", path.display()))
-        })
+    create_or_open(path).map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                ErrorKind::ReadOnly
+            }
+            io::ErrorKind::StorageFull => ErrorKind::Full,
+            _ => ErrorKind::Other,
+        };
+        Error::new(kind, format!("cannot open {}: {error}", path.display()))
+    })
+}
+
+fn create_or_open(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.create_new(true).open(path) {
+        // SQLite syncs what it writes, but not the name of a file that it did not make.
+        Ok(_) => path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.create_new(false).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Checks that the file is ours (or empty) and sets what lasts in it.
@@ -366,10 +372,9 @@ fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> Result
 
 fn own(value: ValueRef<'_>) -> Value {
     match value {
-        ValueRef::Null => Value::Null,
+        // No column holds a real number.
+        ValueRef::Null | ValueRef::Real(_) => Value::Null,
         ValueRef::Integer(integer) => Value::Integer(integer),
-        // No column holds one.
-        ValueRef::Real(_) => Value::Null,
         ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
     }

@@ -50,7 +50,7 @@ pub(super) fn apply(
         Support::Used | Support::Unneeded => {}
         Support::Ignored(_) | Support::Refused(_) if node.is_inert() => {}
         Support::Ignored("") => {
-            warnings.push(format!("{origin}: {path} has no effect in this version of Orlop"))
+            warnings.push(format!("{origin}: {path} has no effect in this version of Orlop"));
         }
         Support::Ignored(advice) => warnings
             .push(format!("{origin}: {path} has no effect in this version of Orlop: {advice}")),

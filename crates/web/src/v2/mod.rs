@@ -30,11 +30,12 @@ pub(crate) async fn handle(
         Path::Catalog => catalog::handle(&request).await,
         Path::Tags(name) => tags::handle(&request, &name?).await,
         Path::Manifest(name, reference) => {
-            manifests::handle(&request, name?, &reference, body).await
+            Box::pin(manifests::handle(&request, name?, &reference, body)).await
         }
         Path::Blob(name, digest) => blobs::handle(&request, &name?, &digest).await,
-        Path::Uploads(name) => uploads::handle_new(&request, &name?, body).await,
-        Path::Upload(name, id) => uploads::handle(&request, &name?, &id, body).await,
+        Path::Uploads(name) => Box::pin(uploads::handle_new(&request, &name?, body)).await,
+        // Boxed, so that a connection that waits for a request does not keep room for an upload.
+        Path::Upload(name, id) => Box::pin(uploads::handle(&request, &name?, &id, body)).await,
         Path::Referrers(name, digest) => referrers::handle(&request, &name?, &digest).await,
         Path::Unknown => Err(Error::path()),
     }

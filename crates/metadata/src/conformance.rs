@@ -1,0 +1,579 @@
+//! What every engine must do: one suite, run on SQLite and on PostgreSQL.
+//!
+//! The functions here are rules in miniature: each composes a transaction the way the registry
+//! does, and checks what a user would notice.
+
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
+
+use oci::{Digest, Reference, RepositoryName, Tag};
+
+use crate::blobs::NewBlob;
+use crate::manifests::{NewManifest, ReferenceKind};
+use crate::uploads::Upload;
+use crate::{
+    Durability, Error, ErrorKind, Metadata, Tx, blobs, manifests, repositories, settings, tags,
+    uploads,
+};
+
+type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
+
+/// Runs the suite on an empty database.
+pub async fn run(metadata: &Metadata) -> Outcome {
+    keeps_blobs_apart(metadata).await?;
+    finds_blobs_by_both_digests(metadata).await?;
+    lists_holders(metadata).await?;
+    resolves_tags_and_digests(metadata).await?;
+    moves_and_deletes_tags(metadata).await?;
+    leaves_the_catalogue_when_empty(metadata).await?;
+    pages_in_byte_order(metadata).await?;
+    searches_literally(metadata).await?;
+    lists_referrers(metadata).await?;
+    keeps_uploads(metadata).await?;
+    gives_new_ids_to_new_repositories(metadata).await?;
+    takes_back_what_failed(metadata).await?;
+    goes_through_everything(metadata).await?;
+    keeps_settings(metadata).await?;
+    compares_and_sets_once(metadata).await?;
+    pushes_one_blob_at_once(metadata).await?;
+    creates_one_repository_at_once(metadata).await?;
+    never_deletes_what_is_tagged_meanwhile(metadata).await?;
+    metadata.ping().await?;
+    Ok(())
+}
+
+async fn keeps_blobs_apart(metadata: &Metadata) -> Outcome {
+    let digest = Digest::sha256(b"apart");
+    push_blob(metadata, "apart/one", new_blob(b"apart")).await?;
+    ensure(find_blob(metadata, "apart/one", &digest).await?.is_some(), "served where pushed")?;
+    ensure(find_blob(metadata, "apart/two", &digest).await?.is_none(), "not served elsewhere")?;
+    let unlinked = write(metadata, (name("apart/one")?, digest), |tx, (name, digest)| {
+        Box::pin(async move {
+            match repositories::find(tx, name).await? {
+                Some(id) => {
+                    Ok((blobs::unlink(tx, id, digest).await?, blobs::unlink(tx, id, digest).await?))
+                }
+                None => Ok((false, false)),
+            }
+        })
+    })
+    .await?;
+    ensure(unlinked == (true, false), "unlinked once")?;
+    ensure(find_blob(metadata, "apart/one", &digest).await?.is_none(), "gone at once")
+}
+
+async fn finds_blobs_by_both_digests(metadata: &Metadata) -> Outcome {
+    let sha512 = Digest::sha512(b"both");
+    push_blob(metadata, "both", new_blob(b"both")).await?;
+    ensure(find_blob(metadata, "both", &sha512).await?.is_none(), "sha512 is not known yet")?;
+    push_blob(metadata, "both", NewBlob { sha512: Some(sha512), ..new_blob(b"both") }).await?;
+    push_blob(metadata, "both", new_blob(b"both")).await?;
+    let found = find_blob(metadata, "both", &sha512).await?;
+    let found = found.ok_or("sha512 was learned, and is not forgotten")?;
+    ensure(found.digest == Digest::sha256(b"both") && found.size == 4, "the same blob")
+}
+
+async fn lists_holders(metadata: &Metadata) -> Outcome {
+    for repository in ["holder/b", "holder/a", "holder/c"] {
+        push_blob(metadata, repository, new_blob(b"held")).await?;
+    }
+    let digest = Digest::sha256(b"held");
+    let page = |last: Option<&'static str>| async move {
+        metadata
+            .read(&last, |tx, last| {
+                Box::pin(
+                    async move { blobs::holders(tx, &Digest::sha256(b"held"), *last, 2).await },
+                )
+            })
+            .await
+    };
+    ensure(texts(&page(None).await?) == ["holder/a", "holder/b"], "first page")?;
+    ensure(texts(&page(Some("holder/b")).await?) == ["holder/c"], "second page")?;
+    ensure(find_blob(metadata, "holder/c", &digest).await?.is_some(), "served")
+}
+
+async fn resolves_tags_and_digests(metadata: &Metadata) -> Outcome {
+    let digest = push_manifest(metadata, "resolve", b"m1", &["v1", "latest"], None).await?;
+    for reference in ["v1", "latest", &digest.to_string()] {
+        let found = find_manifest(metadata, "resolve", reference).await?;
+        let found = found.ok_or("found by tag and digest")?;
+        ensure(found.digest == digest && found.media_type == "application/x+json", "the manifest")?;
+        ensure(found.blob.size == 2, "its blob")?;
+    }
+    ensure(find_manifest(metadata, "resolve", "v2").await?.is_none(), "unknown tag")?;
+    ensure(find_manifest(metadata, "other", "v1").await?.is_none(), "other repository")?;
+    // The same content under its other name is another manifest.
+    let sha512 = Digest::sha512(b"m1");
+    ensure(find_manifest(metadata, "resolve", &sha512.to_string()).await?.is_none(), "as sha512")
+}
+
+async fn moves_and_deletes_tags(metadata: &Metadata) -> Outcome {
+    let first = push_manifest(metadata, "move", b"m1", &["t"], None).await?;
+    let second = push_manifest(metadata, "move", b"m2", &["t"], None).await?;
+    let now = find_manifest(metadata, "move", "t").await?.map(|found| found.digest);
+    ensure(now == Some(second), "the tag has moved")?;
+    ensure(find_manifest(metadata, "move", &first.to_string()).await?.is_some(), "the old stays")?;
+    ensure(delete_manifest(metadata, "move", second).await?, "deleted")?;
+    ensure(!delete_manifest(metadata, "move", second).await?, "deleted once")?;
+    ensure(find_manifest(metadata, "move", "t").await?.is_none(), "its tag went with it")?;
+    push_manifest(metadata, "move", b"m1", &["t"], None).await?;
+    ensure(delete_tag(metadata, "move", "t").await?, "tag deleted")?;
+    ensure(!delete_tag(metadata, "move", "t").await?, "tag deleted once")?;
+    ensure(find_manifest(metadata, "move", &first.to_string()).await?.is_some(), "manifest stays")
+}
+
+async fn leaves_the_catalogue_when_empty(metadata: &Metadata) -> Outcome {
+    let listed = |metadata: &Metadata| {
+        let metadata = metadata.clone();
+        async move {
+            let name = name("empty")?;
+            let listed = metadata
+                .read(&name, |tx, name| Box::pin(repositories::is_listed(tx, name)))
+                .await?;
+            Ok::<_, Box<dyn StdError + Send + Sync>>(listed)
+        }
+    };
+    push_blob(metadata, "empty", new_blob(b"only a blob")).await?;
+    ensure(!listed(metadata).await?, "a blob alone is no image")?;
+    let one = push_manifest(metadata, "empty", b"m1", &["t"], None).await?;
+    let two = push_manifest(metadata, "empty", b"m2", &[], None).await?;
+    ensure(listed(metadata).await?, "listed with a manifest")?;
+    delete_manifest(metadata, "empty", one).await?;
+    ensure(listed(metadata).await?, "listed with one left")?;
+    delete_manifest(metadata, "empty", two).await?;
+    ensure(!listed(metadata).await?, "not listed without")
+}
+
+async fn pages_in_byte_order(metadata: &Metadata) -> Outcome {
+    for repository in ["page/b", "page-a", "page/a", "page/a/c", "page.x", "pagea"] {
+        push_manifest(metadata, repository, b"m", &[], None).await?;
+    }
+    let mut found = Vec::new();
+    let mut last = Some("page".to_owned());
+    loop {
+        let page = metadata
+            .read(&last, |tx, last| Box::pin(repositories::list(tx, last.as_deref(), 2)))
+            .await?;
+        let Some(name) = page.last() else { break };
+        last = Some(name.to_string());
+        found.extend(texts(&page).into_iter().filter(|name| name.starts_with("page")));
+    }
+    let expected = ["page-a", "page.x", "page/a", "page/a/c", "page/b", "pagea"];
+    ensure(found == expected, "repositories in byte order")?;
+
+    let all = ["B", "_x", "a", "a-1", "a.1", "a_1", "b", "v10", "v9"];
+    push_manifest(metadata, "tags", b"m", &all, None).await?;
+    let page = |last: Option<&'static str>| async move {
+        metadata
+            .read(&last, |tx, last| {
+                Box::pin(async move {
+                    let name = "tags".parse::<RepositoryName>();
+                    let name =
+                        name.map_err(|error| Error::new(ErrorKind::Other, error.to_string()))?;
+                    match repositories::find(tx, &name).await? {
+                        Some(id) => tags::list(tx, id, *last, 5).await,
+                        None => Ok(Vec::new()),
+                    }
+                })
+            })
+            .await
+    };
+    ensure(texts(&page(None).await?) == ["B", "_x", "a", "a-1", "a.1"], "tags, first page")?;
+    ensure(texts(&page(Some("a.1")).await?) == ["a_1", "b", "v10", "v9"], "tags, last page")?;
+    ensure(
+        texts(&page(Some("a.0")).await?).first().is_some_and(|tag| tag == "a.1"),
+        "after a tag that is not there",
+    )
+}
+
+async fn searches_literally(metadata: &Metadata) -> Outcome {
+    for repository in ["find_me", "find.me", "findxme", "x/find_me"] {
+        push_manifest(metadata, repository, b"m", &[], None).await?;
+    }
+    let (names, count) = metadata
+        .read(&(), |tx, ()| {
+            Box::pin(async move {
+                let names = repositories::search(tx, "find_m", 0, 10).await?;
+                let count = repositories::count_matches(tx, "find_m").await?;
+                Ok::<_, Error>((names, count))
+            })
+        })
+        .await?;
+    ensure(texts(&names) == ["find_me", "x/find_me"] && count == 2, "_ is not a wildcard")
+}
+
+async fn lists_referrers(metadata: &Metadata) -> Outcome {
+    let subject = Digest::sha256(b"a subject that never comes");
+    let mut expected = BTreeSet::new();
+    for content in [b"r1", b"r2", b"r3", b"r4"] {
+        expected.insert(push_manifest(metadata, "refer", content, &[], Some(subject)).await?);
+    }
+    push_manifest(metadata, "refer", b"no", &[], None).await?;
+    push_manifest(metadata, "other", b"r9", &[], Some(subject)).await?;
+    let page = |kind: Option<&'static str>, last: Option<Digest>| async move {
+        let repository = name("refer")?;
+        let input = (repository, subject, kind, last);
+        let found = metadata
+            .read(&input, |tx, (repository, subject, kind, last)| {
+                Box::pin(manifests::referrers(tx, repository, subject, *kind, last.as_ref(), 3))
+            })
+            .await?;
+        Ok::<_, Box<dyn StdError + Send + Sync>>(found)
+    };
+    let first = page(None, None).await?;
+    let last = first.last().ok_or("a first page")?.digest;
+    let second = page(None, Some(last)).await?;
+    let found = first.iter().chain(&second).map(|referrer| referrer.digest).collect::<Vec<_>>();
+    ensure(found == expected.into_iter().collect::<Vec<_>>(), "all, in order, over two pages")?;
+    ensure(first.iter().all(|r| r.annotations.as_deref() == Some("{\"a\":\"b\"}")), "annotations")?;
+    ensure(page(Some("application/kind"), None).await?.len() == 3, "filtered")?;
+    ensure(page(Some("application/other"), None).await?.is_empty(), "filtered out")
+}
+
+async fn keeps_uploads(metadata: &Metadata) -> Outcome {
+    let state = Upload { received: 0, hash_state: vec![1, 0, 255], store_state: String::new() };
+    let input = (name("upload")?, state.clone());
+    write(metadata, input, |tx, (name, state)| {
+        Box::pin(async move {
+            let repository = repositories::ensure(tx, name, 1).await?;
+            uploads::create(tx, repository, "id-1", state, 100).await
+        })
+    })
+    .await?;
+    let find = |repository: &'static str| async move {
+        let repository = name(repository)?;
+        let found = metadata
+            .read(&repository, |tx, name| Box::pin(uploads::find(tx, name, "id-1")))
+            .await?;
+        Ok::<_, Box<dyn StdError + Send + Sync>>(found)
+    };
+    ensure(find("upload").await? == Some(state), "as it was created")?;
+    ensure(find("elsewhere").await?.is_none(), "not from another repository")?;
+    let later = Upload { received: 7, hash_state: vec![2], store_state: "boot".to_owned() };
+    let saved = write(metadata, later.clone(), |tx, later| {
+        Box::pin(async move {
+            Ok((
+                uploads::save(tx, "id-1", later, 200).await?,
+                uploads::save(tx, "id-2", later, 200).await?,
+            ))
+        })
+    })
+    .await?;
+    ensure(saved == (true, false), "saved")?;
+    ensure(find("upload").await? == Some(later), "as it was saved")?;
+    let idle = |before: i64| async move {
+        metadata.read(&before, |tx, before| Box::pin(uploads::idle_since(tx, *before, 10))).await
+    };
+    ensure(idle(200).await?.is_empty(), "not idle yet")?;
+    ensure(idle(201).await? == ["id-1"], "idle")?;
+    let deleted = write(metadata, (), |tx, ()| {
+        Box::pin(async move {
+            Ok((uploads::delete(tx, "id-1").await?, uploads::exists(tx, "id-1").await?))
+        })
+    })
+    .await?;
+    ensure(deleted == (true, false), "deleted")
+}
+
+async fn gives_new_ids_to_new_repositories(metadata: &Metadata) -> Outcome {
+    let (first, again) = write(metadata, name("ids")?, |tx, name| {
+        Box::pin(async move {
+            Ok((repositories::ensure(tx, name, 1).await?, repositories::ensure(tx, name, 2).await?))
+        })
+    })
+    .await?;
+    ensure(first == again, "one repository, one id")?;
+    let second = write(metadata, name("ids")?, |tx, name| {
+        Box::pin(async move {
+            tx.execute("DELETE FROM repositories WHERE name = $1", &[name.as_str().into()]).await?;
+            repositories::ensure(tx, name, 3).await
+        })
+    })
+    .await?;
+    ensure(first != second, "a repository made again has another id")
+}
+
+async fn takes_back_what_failed(metadata: &Metadata) -> Outcome {
+    let failed: Result<(), Error> = write(metadata, name("fails")?, |tx, name| {
+        Box::pin(async move {
+            repositories::ensure(tx, name, 1).await?;
+            Err(Error::new(ErrorKind::Other, "on purpose"))
+        })
+    })
+    .await;
+    ensure(failed.is_err(), "the error comes back")?;
+    let found =
+        metadata.read(&name("fails")?, |tx, name| Box::pin(repositories::find(tx, name))).await?;
+    ensure(found.is_none(), "nothing of it happened")
+}
+
+async fn goes_through_everything(metadata: &Metadata) -> Outcome {
+    let mut last = None;
+    let mut digests = Vec::new();
+    loop {
+        let page =
+            metadata.read(&last, |tx, last| Box::pin(blobs::list(tx, last.as_ref(), 3))).await?;
+        let Some(blob) = page.last() else { break };
+        last = Some(blob.digest);
+        digests.extend(page.iter().map(|blob| blob.digest));
+    }
+    ensure(digests.is_sorted() && digests.contains(&Digest::sha256(b"held")), "all blobs")?;
+    let mut last = None;
+    let mut references = 0;
+    loop {
+        let page = metadata.read(&last, |tx, last| Box::pin(manifests::list(tx, *last, 3))).await?;
+        let Some(manifest) = page.last() else { break };
+        last = Some(manifest.id);
+        references += page.iter().map(|manifest| manifest.references.len()).sum::<usize>();
+    }
+    ensure(references > 0, "all manifests with what they name")
+}
+
+async fn keeps_settings(metadata: &Metadata) -> Outcome {
+    let values = write(metadata, (), |tx, ()| {
+        Box::pin(async move {
+            let before = settings::get(tx, "a").await?;
+            settings::set(tx, "a", "1").await?;
+            settings::set(tx, "a", "2").await?;
+            Ok((before, settings::get(tx, "a").await?))
+        })
+    })
+    .await?;
+    ensure(values == (None, Some("2".to_owned())), "the last value")
+}
+
+/// Sixteen clients want to move a tag away from where all of them saw it: one may.
+async fn compares_and_sets_once(metadata: &Metadata) -> Outcome {
+    let start = push_manifest(metadata, "cas", b"start", &["t"], None).await?;
+    let mut tasks = Vec::new();
+    for client in 0..16_u8 {
+        let metadata = metadata.clone();
+        tasks.push(tokio::spawn(async move {
+            let content = vec![client; 3];
+            let input = (name("cas")?, start, content);
+            let moved = write(&metadata, input, |tx, (name, start, content)| {
+                Box::pin(async move {
+                    let tag = Reference::Tag(tag("t")?);
+                    let now = manifests::find(tx, name, &tag).await?.map(|found| found.digest);
+                    if now != Some(*start) {
+                        return Ok(false);
+                    }
+                    put_manifest(tx, name, content, &[self::tag("t")?], None).await?;
+                    Ok(true)
+                })
+            })
+            .await?;
+            Ok::<_, Box<dyn StdError + Send + Sync>>(moved)
+        }));
+    }
+    let mut winners = 0;
+    for task in tasks {
+        winners += usize::from(task.await??);
+    }
+    ensure(winners == 1, "exactly one compare-and-set succeeds")
+}
+
+async fn pushes_one_blob_at_once(metadata: &Metadata) -> Outcome {
+    let tasks = (0..16).map(|client| {
+        let metadata = metadata.clone();
+        tokio::spawn(async move {
+            push_blob(&metadata, &format!("same/{}", client % 4), new_blob(b"same layer")).await
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await??;
+    }
+    for client in 0..4 {
+        let digest = Digest::sha256(b"same layer");
+        let found = find_blob(metadata, &format!("same/{client}"), &digest).await?;
+        ensure(found.is_some(), "every pusher has it")?;
+    }
+    Ok(())
+}
+
+async fn creates_one_repository_at_once(metadata: &Metadata) -> Outcome {
+    let tasks = (0..16).map(|_| {
+        let metadata = metadata.clone();
+        tokio::spawn(async move {
+            let name = name("one-of-many")?;
+            let id = write(&metadata, name, |tx, name| Box::pin(repositories::ensure(tx, name, 1)))
+                .await?;
+            Ok::<_, Box<dyn StdError + Send + Sync>>(id)
+        })
+    });
+    let mut ids = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        ids.push(task.await??);
+    }
+    ensure(ids.windows(2).all(|pair| pair.first() == pair.last()), "all see one id")
+}
+
+/// Some tag a manifest while others delete it. Whatever the order: no tag leads nowhere, and the
+/// repository is listed exactly if it has a manifest.
+async fn never_deletes_what_is_tagged_meanwhile(metadata: &Metadata) -> Outcome {
+    for round in 0..10_u8 {
+        let repository = format!("race/{round}");
+        let digest = push_manifest(metadata, &repository, b"raced", &[], None).await?;
+        let (deleting, tagging) = (metadata.clone(), metadata.clone());
+        let (to_delete, to_tag) = (repository.clone(), repository.clone());
+        let delete =
+            tokio::spawn(async move { delete_manifest(&deleting, &to_delete, digest).await });
+        let tag =
+            tokio::spawn(
+                async move { push_manifest(&tagging, &to_tag, b"raced", &["t"], None).await },
+            );
+        delete.await??;
+        tag.await??;
+        let by_tag = find_manifest(metadata, &repository, "t").await?;
+        let by_digest = find_manifest(metadata, &repository, &digest.to_string()).await?;
+        ensure(by_tag.is_some() == by_digest.is_some(), "tag and manifest go together")?;
+        let listed = metadata
+            .read(&name(&repository)?, |tx, name| Box::pin(repositories::is_listed(tx, name)))
+            .await?;
+        ensure(listed == by_digest.is_some(), "listed if there is a manifest")?;
+    }
+    Ok(())
+}
+
+async fn put_manifest(
+    tx: &mut Tx,
+    name: &RepositoryName,
+    content: &[u8],
+    tags: &[Tag],
+    subject: Option<Digest>,
+) -> Result<Digest, Error> {
+    let digest = Digest::sha256(content);
+    let repository = repositories::ensure(tx, name, 1).await?;
+    let blob = blobs::record(tx, &new_blob(content), 1).await?;
+    // Three of four referrers are of one kind.
+    let kind = if content == b"r4" { "application/fourth" } else { "application/kind" };
+    let manifest = NewManifest {
+        digest,
+        media_type: "application/x+json".to_owned(),
+        artifact_type: Some(kind.to_owned()),
+        subject,
+        annotations: subject.map(|_| "{\"a\":\"b\"}".to_owned()),
+        references: vec![
+            (Digest::sha256(b"config"), ReferenceKind::Config),
+            (Digest::sha256(b"layer"), ReferenceKind::Layer),
+        ],
+    };
+    let id = manifests::put(tx, repository, blob, &manifest, 1).await?;
+    for tag in tags {
+        tags::set(tx, repository, tag, id, 1).await?;
+    }
+    Ok(digest)
+}
+
+async fn push_manifest(
+    metadata: &Metadata,
+    repository: &str,
+    content: &[u8],
+    tags: &[&str],
+    subject: Option<Digest>,
+) -> Result<Digest, Box<dyn StdError + Send + Sync>> {
+    let tags = tags.iter().map(|text| tag(text)).collect::<Result<Vec<_>, _>>()?;
+    let input = (name(repository)?, content.to_vec(), tags, subject);
+    Ok(write(metadata, input, |tx, (name, content, tags, subject)| {
+        Box::pin(put_manifest(tx, name, content, tags, *subject))
+    })
+    .await?)
+}
+
+async fn push_blob(metadata: &Metadata, repository: &str, blob: NewBlob) -> Outcome {
+    write(metadata, (name(repository)?, blob), |tx, (name, blob)| {
+        Box::pin(async move {
+            let repository = repositories::ensure(tx, name, 1).await?;
+            let blob = blobs::record(tx, blob, 1).await?;
+            blobs::link(tx, repository, blob, 1).await
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+async fn find_blob(
+    metadata: &Metadata,
+    repository: &str,
+    digest: &Digest,
+) -> Result<Option<blobs::Blob>, Box<dyn StdError + Send + Sync>> {
+    let input = (name(repository)?, *digest);
+    let found =
+        metadata.read(&input, |tx, (name, digest)| Box::pin(blobs::find(tx, name, digest))).await?;
+    Ok(found)
+}
+
+async fn find_manifest(
+    metadata: &Metadata,
+    repository: &str,
+    reference: &str,
+) -> Result<Option<manifests::Manifest>, Box<dyn StdError + Send + Sync>> {
+    let input = (name(repository)?, reference.parse::<Reference>()?);
+    let found = metadata
+        .read(&input, |tx, (name, reference)| Box::pin(manifests::find(tx, name, reference)))
+        .await?;
+    Ok(found)
+}
+
+async fn delete_manifest(
+    metadata: &Metadata,
+    repository: &str,
+    digest: Digest,
+) -> Result<bool, Box<dyn StdError + Send + Sync>> {
+    Ok(write(metadata, (name(repository)?, digest), |tx, (name, digest)| {
+        Box::pin(async move {
+            match repositories::find(tx, name).await? {
+                Some(id) => manifests::delete(tx, id, digest).await,
+                None => Ok(false),
+            }
+        })
+    })
+    .await?)
+}
+
+async fn delete_tag(
+    metadata: &Metadata,
+    repository: &str,
+    text: &str,
+) -> Result<bool, Box<dyn StdError + Send + Sync>> {
+    Ok(write(metadata, (name(repository)?, tag(text)?), |tx, (name, tag)| {
+        Box::pin(async move {
+            match repositories::find(tx, name).await? {
+                Some(id) => tags::delete(tx, id, tag).await,
+                None => Ok(false),
+            }
+        })
+    })
+    .await?)
+}
+
+/// A durable write, as most are.
+async fn write<I, T, F>(metadata: &Metadata, input: I, function: F) -> Result<T, Error>
+where
+    I: Send + Sync + 'static,
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut Tx, &'t I) -> crate::TxFuture<'t, T, Error> + Send + Sync + 'static,
+{
+    metadata.write(Durability::Power, input, function).await
+}
+
+fn new_blob(content: &[u8]) -> NewBlob {
+    let size = content.len() as u64;
+    NewBlob { sha256: Digest::sha256(content), sha512: None, size, location: None }
+}
+
+fn name(text: &str) -> Result<RepositoryName, Error> {
+    text.parse().map_err(|error| Error::new(ErrorKind::Other, format!("{text}: {error}")))
+}
+
+fn tag(text: &str) -> Result<Tag, Error> {
+    text.parse().map_err(|error| Error::new(ErrorKind::Other, format!("{text}: {error}")))
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn ensure(holds: bool, what: &str) -> Outcome {
+    if holds { Ok(()) } else { Err(format!("does not hold: {what}").into()) }
+}

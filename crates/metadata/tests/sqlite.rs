@@ -1,0 +1,103 @@
+//! SQLite passes the suite, and does what only SQLite can be asked.
+
+use std::os::unix::fs::PermissionsExt;
+
+use metadata::{Durability, Error, ErrorKind, Metadata, repositories};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_suite() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open_sqlite(&folder.path().join("db")).await.unwrap();
+    metadata::conformance::run(&metadata).await.unwrap();
+    assert_eq!(metadata.check_structure().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_opening_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let metadata = Metadata::open_sqlite(&path).await.unwrap();
+    for durability in [Durability::Process, Durability::Power] {
+        let name = format!("a/{durability:?}").to_lowercase();
+        metadata
+            .write(durability, name.parse::<oci::RepositoryName>().unwrap(), |tx, name| {
+                Box::pin(repositories::ensure(tx, name, 1))
+            })
+            .await
+            .unwrap();
+    }
+    drop(metadata);
+    let metadata = Metadata::open_sqlite(&path).await.unwrap();
+    for name in ["a/process", "a/power"] {
+        let name = name.parse::<oci::RepositoryName>().unwrap();
+        let found = metadata.read(&name, |tx, name| Box::pin(repositories::find(tx, name))).await;
+        assert!(found.unwrap().is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_may_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let _metadata = Metadata::open_sqlite(&path).await.unwrap();
+    for file in ["db", "db-wal", "db-shm"] {
+        let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    std::fs::write(&path, b"This is not a database, but a letter of some length.".repeat(100))
+        .unwrap();
+    let error = open_error(&path).await;
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("is damaged or not a database of Orlop"), "{error}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    drop(Metadata::open_sqlite(&path).await.unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute("INSERT INTO migrations (version) VALUES (1000)", []).unwrap();
+    drop(connection);
+    let error = open_error(&path).await;
+    assert!(error.to_string().contains("newer version of Orlop"), "{error}");
+}
+
+#[tokio::test]
+async fn the_database_of_another_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
+    drop(connection);
+    let error = open_error(&path).await;
+    assert!(error.to_string().contains("is the database of another program"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_opened_for_reading_takes_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let _server = Metadata::open_sqlite(&path).await.unwrap();
+    let reader = Metadata::open_sqlite_read_only(&path).unwrap();
+    reader.ping().await.unwrap();
+    let written: Result<_, Error> = reader
+        .write(Durability::Power, "a".parse::<oci::RepositoryName>().unwrap(), |tx, name| {
+            Box::pin(repositories::ensure(tx, name, 1))
+        })
+        .await;
+    assert_eq!(written.unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
+async fn open_error(path: &std::path::Path) -> Error {
+    match Metadata::open_sqlite(path).await {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
+}
