@@ -54,8 +54,14 @@ impl Entry<'_> {
             status = self.status.as_u16(),
             code = self.code,
             bytes = self.length,
-            ms = duration.as_secs_f64() * 1000.0,
+            ms = milliseconds(duration),
             agent = agent.and_then(|agent| agent.to_str().ok()),
         );
     }
+}
+
+/// With three places after the point.
+fn milliseconds(duration: Duration) -> f64 {
+    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    f64::from(micros) / 1000.0
 }

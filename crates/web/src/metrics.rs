@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use http::{Method, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -36,8 +36,7 @@ struct Shared {
 }
 
 /// What a request was about.
-#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
-#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Handler {
     Base,
     Blob,
@@ -51,16 +50,33 @@ pub(crate) enum Handler {
     Tags,
 }
 
+impl Handler {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Blob => "blob",
+            Self::BlobUpload => "blob_upload",
+            Self::BlobUploadChunk => "blob_upload_chunk",
+            Self::Catalog => "catalog",
+            Self::Manifest => "manifest",
+            Self::Other => "other",
+            Self::Referrers => "referrers",
+            Self::Search => "search",
+            Self::Tags => "tags",
+        }
+    }
+}
+
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct RequestLabels {
-    handler: Handler,
+    handler: &'static str,
     method: &'static str,
     code: u16,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct HandlerLabels {
-    handler: Handler,
+    handler: &'static str,
     method: &'static str,
 }
 
@@ -109,7 +125,7 @@ impl Metrics {
     /// Counts a request that begins.
     pub(crate) fn begin(&self, handler: Handler, method: &Method) -> Measured<'_> {
         self.shared.in_flight.inc();
-        let labels = HandlerLabels { handler, method: method_label(method) };
+        let labels = HandlerLabels { handler: handler.label(), method: method_label(method) };
         Measured { metrics: self, labels, started: Instant::now() }
     }
 
