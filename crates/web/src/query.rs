@@ -69,4 +69,13 @@ mod tests {
             assert_eq!(Query::parse(Some(&text)).get("last"), Some(value));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_value_comes_back(value in "\\PC{0,40}", other in "[&=a-z%+]{0,20}") {
+            let text = format!("last={}&{other}", encode(&value));
+            let query = Query::parse(Some(&text));
+            proptest::prop_assert_eq!(query.get("last"), Some(value.as_str()));
+        }
+    }
 }

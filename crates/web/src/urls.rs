@@ -115,4 +115,17 @@ mod tests {
         let headers = HeaderMap::from_iter([(header::HOST, "h".parse().unwrap())]);
         assert_eq!(config.base(&headers), "");
     }
+
+    proptest::proptest! {
+        /// Whatever a client sends: a base is empty, or a scheme and a host.
+        #[test]
+        fn a_base_is_never_odd(
+            host in "[!-~]{0,30}",
+            forwarded in "(proto|host|for)=[!-~]{0,20}(;(proto|host)=[!-~]{0,20})?",
+        ) {
+            let base = base(&[("host", &host), ("forwarded", &forwarded)]);
+            let rest = base.strip_prefix("http://").or(base.strip_prefix("https://"));
+            proptest::prop_assert!(base.is_empty() || rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/')));
+        }
+    }
 }

@@ -140,4 +140,23 @@ mod tests {
             assert_eq!(kind(path), expected, "{path:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_is_too_odd(path in "\\PC{0,60}") {
+            Path::parse(&path);
+        }
+
+        /// Whatever the name is made of, it comes back whole.
+        #[test]
+        fn names_come_back(
+            name in "(blobs|uploads|manifests|tags|list|a|b1)(/(blobs|uploads|manifests|tags|list|c)){0,4}",
+        ) {
+            proptest::prop_assert_eq!(kind(&format!("{name}/tags/list")), format!("tags {name}"));
+            let manifest = format!("{name}/manifests/v1");
+            proptest::prop_assert_eq!(kind(&manifest), format!("manifest {name} v1"));
+            let upload = format!("{name}/blobs/uploads/17");
+            proptest::prop_assert_eq!(kind(&upload), format!("upload {name} 17"));
+        }
+    }
 }
