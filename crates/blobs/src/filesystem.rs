@@ -8,20 +8,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use oci::Digest;
 use rustix::io::ReadWriteFlags;
 
-use crate::{Blobs, Content, Error, Future, Resumed, Upload, UploadId, layout};
+use crate::{Blobs, Buffer, Content, Error, Future, Resumed, Upload, UploadId, layout};
 
 /// How much [`Blobs::read_upload`] reads at once.
 const READ_SIZE: usize = 1 << 20;
-
-/// Buffers for reading that are kept for the next read.
-const MAX_IDLE_BUFFERS: usize = 32;
 
 /// A store in a folder of the file system.
 #[derive(Clone, Debug)]
@@ -274,16 +271,20 @@ impl FileContent {
 
     pub(crate) async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
         let failed = |error| Error::new("read", Path::new("a blob"), error);
-        let mut buffer = Buffer::take(limit);
-        match read_cached(&self.file, buffer.space(limit), offset) {
+        let mut buffer = Buffer::take();
+        match read_cached(&self.file, buffer.room(limit), offset) {
             Some(0) | None => {}
-            Some(read) => return Ok(buffer.into_bytes(read)),
+            Some(read) => {
+                buffer.advance(read);
+                return Ok(buffer.freeze());
+            }
         }
         // Not in memory (or at the end): wait for the disk on a thread that may wait.
         let file = Arc::clone(&self.file);
         let read = tokio::task::spawn_blocking(move || {
-            let read = file.read_at(buffer.space(limit), offset)?;
-            Ok(buffer.into_bytes(read))
+            let read = file.read_at(buffer.room(limit), offset)?;
+            buffer.advance(read);
+            Ok(buffer.freeze())
         });
         read.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)
     }
@@ -294,51 +295,6 @@ impl FileContent {
 fn read_cached(file: &File, space: &mut [u8], offset: u64) -> Option<usize> {
     let mut slices = [IoSliceMut::new(space)];
     rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT).ok()
-}
-
-/// A buffer for reading that goes back to a pool when its last reference is dropped, so that
-/// serving a large blob does not ask the system for fresh, zeroed memory again and again.
-struct Buffer {
-    memory: Vec<u8>,
-    length: usize,
-}
-
-static IDLE_BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-
-impl Buffer {
-    fn take(limit: usize) -> Self {
-        let idle = IDLE_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut memory = idle.unwrap_or_default();
-        if memory.len() < limit {
-            memory.resize(limit, 0);
-        }
-        Self { memory, length: 0 }
-    }
-
-    fn space(&mut self, limit: usize) -> &mut [u8] {
-        let end = limit.min(self.memory.len());
-        self.memory.get_mut(..end).unwrap_or_default()
-    }
-
-    fn into_bytes(mut self, length: usize) -> Bytes {
-        self.length = length;
-        Bytes::from_owner(self)
-    }
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        self.memory.get(..self.length).unwrap_or_default()
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let mut idle = IDLE_BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE_BUFFERS {
-            idle.push(std::mem::take(&mut self.memory));
-        }
-    }
 }
 
 /// An upload's file, open for writing.

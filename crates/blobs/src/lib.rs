@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod buffer;
 mod error;
 mod filesystem;
 mod layout;
@@ -20,6 +21,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use oci::Digest;
 
+pub use buffer::Buffer;
 pub use error::{Error, ErrorKind};
 pub use filesystem::{FileContent, FileSystem};
 pub use uuid::Uuid as UploadId;
@@ -104,7 +106,8 @@ impl Content {
         }
     }
 
-    /// Reads from `offset` at most `limit` bytes, at least one unless the content ends there.
+    /// Reads from `offset` at most `limit` bytes (and at most [`Buffer::SIZE`]), at least one unless
+    /// the content ends there.
     /// Bytes that are in memory already are returned without a wait.
     pub async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
         match self {

@@ -12,7 +12,7 @@ use crate::{Error, Registry};
 const PAGE: u64 = 500;
 
 /// Bytes read at once.
-const READ_SIZE: usize = 1 << 20;
+const READ_SIZE: usize = blobs::Buffer::SIZE;
 
 /// What a check went through and what it found.
 #[derive(Clone, Debug, Default)]

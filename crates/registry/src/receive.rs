@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 
-use blobs::{Error as BlobError, Future, Upload};
+use blobs::{Buffer, Error as BlobError, Future, Upload};
 use bytes::Bytes;
 use futures_core::Stream;
 use oci::Hasher;
@@ -14,9 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::Error;
 
-/// A batch is passed on when it has this many bytes, or this many chunks.
-const BATCH_BYTES: usize = 1 << 20;
-const BATCH_CHUNKS: usize = 1000;
+/// A batch is passed on when it has filled this many buffers.
+const BATCH_BUFFERS: usize = 4;
 
 /// Below this, hashing takes less time than handing it to another thread.
 const SMALL_BATCH_BYTES: usize = 32 << 10;
@@ -149,19 +148,32 @@ fn hash(hasher: &mut Hasher, batch: &[Bytes]) {
 }
 
 /// Gathers what comes. With the last batch: why there is no more.
+///
+/// The bytes are copied, so that the connection can read on into memory that it has already.
 async fn next_batch(chunks: &mut Chunks) -> (Vec<Bytes>, Option<Received>) {
     let mut batch = Vec::new();
-    let mut size = 0;
-    while size < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
+    let mut buffer = Buffer::take();
+    let end = loop {
         match std::future::poll_fn(|context| chunks.as_mut().poll_next(context)).await {
-            Some(Ok(chunk)) if chunk.is_empty() => {}
             Some(Ok(chunk)) => {
-                size += chunk.len();
-                batch.push(chunk);
+                let mut rest = &chunk[..];
+                while !rest.is_empty() {
+                    rest = buffer.fill(rest);
+                    if buffer.is_full() {
+                        batch.push(std::mem::replace(&mut buffer, Buffer::take()).freeze());
+                    }
+                }
             }
-            Some(Err(Interrupted)) => return (batch, Some(Received::Interrupted)),
-            None => return (batch, Some(Received::All)),
+            Some(Err(Interrupted)) => break Some(Received::Interrupted),
+            None => break Some(Received::All),
         }
+        if batch.len() >= BATCH_BUFFERS {
+            break None;
+        }
+    };
+    let last = buffer.freeze();
+    if !last.is_empty() {
+        batch.push(last);
     }
-    (batch, None)
+    (batch, end)
 }

@@ -5,13 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use blobs::Content;
+use blobs::{Buffer, Content};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-
-/// How much of a blob is read at once: the largest piece that stays in a core's cache on its way
-/// to the socket.
-const READ_SIZE: usize = 256 << 10;
 
 /// The body of a response.
 #[derive(Default)]
@@ -90,7 +86,7 @@ impl Body for ResponseBody {
         };
         let reading = this.reading.get_or_insert_with(|| {
             let (content, offset) = (content.clone(), *offset);
-            let limit = usize::try_from(*rest).map_or(READ_SIZE, |rest| rest.min(READ_SIZE));
+            let limit = usize::try_from(*rest).map_or(Buffer::SIZE, |rest| rest.min(Buffer::SIZE));
             Box::pin(async move { content.read(offset, limit).await })
         });
         let read = ready!(reading.as_mut().poll(context));

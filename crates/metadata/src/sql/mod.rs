@@ -77,9 +77,9 @@ impl Metadata {
         match &self.engine {
             Engine::Sqlite(database) => {
                 let mut tx = database.reader()?;
-                tx.statement("BEGIN").await?;
+                tx.execute("BEGIN", &[]).await?;
                 let result = function(&mut tx, input).await;
-                tx.statement("COMMIT").await?;
+                tx.execute("COMMIT", &[]).await?;
                 database.give_back(tx);
                 result
             }
