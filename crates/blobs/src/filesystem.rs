@@ -36,6 +36,7 @@ struct Shared {
 impl FileSystem {
     /// Opens the store at `root`, making its folders where they are missing.
     pub fn open(root: &Path) -> Result<Self, Error> {
+        create_root(root)?;
         let uploads = layout::uploads(root);
         fs::DirBuilder::new()
             .recursive(true)
@@ -43,6 +44,7 @@ impl FileSystem {
             .create(&uploads)
             .map_err(|error| Error::new("create", &uploads, error))?;
         create_shards(root)?;
+        sync_folder(root)?;
         Ok(Self::open_existing(root))
     }
 
@@ -362,6 +364,17 @@ fn move_to_layout(root: &Path, from: &Path, file: &File, digest: &Digest) -> Res
     Ok(())
 }
 
+/// Makes the root, durably: also its name in the folder above it, and so on up.
+fn create_root(root: &Path) -> Result<(), Error> {
+    let missing = root.ancestors().take_while(|folder| !folder.exists()).collect::<Vec<_>>();
+    fs::create_dir_all(root).map_err(|error| Error::new("create", root, error))?;
+    for folder in missing {
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+        sync_folder(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
 /// Makes the folders of all shards, durably, so that a commit need not ask whether somebody else
 /// has made its shard a moment ago and not synced it yet.
 fn create_shards(root: &Path) -> Result<(), Error> {
@@ -375,7 +388,6 @@ fn create_shards(root: &Path) -> Result<(), Error> {
         for folder in shards.ancestors().take_while(|folder| *folder != root) {
             sync_folder(folder)?;
         }
-        sync_folder(root)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The data folder: one database and one blob store, used by one server at a time.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,6 @@ pub(crate) struct Store {
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
     let root = &config.storage.root_directory;
     let cannot_use = || format!("cannot use the data folder {}", root.display());
-    fs::create_dir_all(root).with_context(cannot_use)?;
     let blobs = FileSystem::open(root).with_context(cannot_use)?;
     blobs.check_writable().await.with_context(cannot_use)?;
     let lock = lock(root)?;

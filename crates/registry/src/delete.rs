@@ -19,12 +19,12 @@ impl Registry {
         self.metadata()
             .write(Durability::Power, input, |tx, (repository, reference)| {
                 Box::pin(async move {
-                    let Some(id) = repositories::find(tx, repository).await? else {
-                        return Err(Error::RepositoryUnknown(repository.clone()));
-                    };
-                    let deleted = match reference {
-                        Reference::Tag(tag) => tags::delete(tx, id, tag).await?,
-                        Reference::Digest(digest) => manifests::delete(tx, id, digest).await?,
+                    let deleted = match (repositories::find(tx, repository).await?, reference) {
+                        (None, _) => false,
+                        (Some(id), Reference::Tag(tag)) => tags::delete(tx, id, tag).await?,
+                        (Some(id), Reference::Digest(digest)) => {
+                            manifests::delete(tx, id, digest).await?
+                        }
                     };
                     if deleted {
                         return Ok(());

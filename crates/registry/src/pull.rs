@@ -34,32 +34,21 @@ impl Registry {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<PulledManifest, Error> {
-        let input = (repository, reference);
+        let unknown = || Error::ManifestUnknown {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        };
         let found = self
             .metadata()
-            .read(&input, |tx, (repository, reference)| {
-                Box::pin(async move {
-                    let found = metadata::manifests::find(tx, repository, reference).await?;
-                    match found {
-                        Some(manifest) => Ok(manifest),
-                        None if metadata::repositories::is_listed(tx, repository).await? => {
-                            Err(Error::ManifestUnknown {
-                                repository: (*repository).clone(),
-                                reference: (*reference).clone(),
-                            })
-                        }
-                        None => Err(Error::RepositoryUnknown((*repository).clone())),
-                    }
-                })
+            .read(&(repository, reference), |tx, (repository, reference)| {
+                Box::pin(metadata::manifests::find(tx, repository, reference))
             })
-            .await?;
+            .await?
+            .ok_or_else(unknown)?;
         let content = self.manifest_content(&found.blob).await.map_err(|error| match error {
             Error::Storage(error) if error.kind() == ErrorKind::NotFound => {
                 tracing::error!(%repository, %reference, %error, "the bytes of a manifest are gone");
-                Error::ManifestUnknown {
-                    repository: repository.clone(),
-                    reference: reference.clone(),
-                }
+                unknown()
             }
             error => error,
         })?;

@@ -160,7 +160,6 @@ fn builder() -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_BUFFER)
-        .pipeline_flush(true);
+        .max_buf_size(MAX_BUFFER);
     builder
 }

@@ -89,7 +89,9 @@ async fn names_are_checked_as_the_spec_says() {
     let too_long = "a".repeat(256);
     let mut deep = "a/".repeat(127);
     deep.push('a');
-    for name in [longest.as_str(), deep.as_str(), "a.b_c__d-e---f/0", "a%2Fb", "uploads", "blobs/uploads"] {
+    for name in
+        [longest.as_str(), deep.as_str(), "a.b_c__d-e---f/0", "a%2Fb", "uploads", "blobs/uploads"]
+    {
         registry.get(format!("/v2/{name}/tags/list")).await.refused(404, "NAME_UNKNOWN");
         registry.begin_upload(name).await;
     }

@@ -51,7 +51,7 @@ impl TestRegistry {
 
     /// One with other rules, or another face on the wire.
     pub async fn with(rules: registry::Config, configure: impl FnOnce(&mut web::Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let store = FileSystem::open(folder.path()).unwrap();
         let metadata = Metadata::open_sqlite(&folder.path().join("metadata.sqlite")).await.unwrap();
         let registry = Registry::new(metadata, Arc::new(store), rules);
@@ -154,6 +154,14 @@ impl TestRegistry {
         let entries = std::fs::read_dir(self.folder.path().join("orlop/uploads")).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
+}
+
+/// A folder in memory where there is such a thing: what these tests assert does not depend on the
+/// disk, and waiting for it takes nearly all of their time.
+fn temporary_folder() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("orlop-test-");
+    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap()
 }
 
 /// A request on its way.

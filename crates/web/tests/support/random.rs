@@ -44,8 +44,8 @@ impl Random {
     }
 
     /// One of some things.
-    pub fn pick<'a, T>(&mut self, things: &'a [T]) -> &'a T {
-        &things[self.below(things.len())]
+    pub fn pick<T: Clone>(&mut self, things: &[T]) -> T {
+        things[self.below(things.len())].clone()
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
