@@ -49,7 +49,7 @@ struct Options {
     /// Rounds over all servers for each row [default: 5; with --short 3]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Short samples: the whole run takes about two minutes
+    /// Short samples: the whole run takes about three minutes
     #[arg(long)]
     short: bool,
     /// Only rows whose name contains this
@@ -116,6 +116,12 @@ fn main() -> anyhow::Result<ExitCode> {
         fs::write(path, serde_json::to_vec_pretty(&report::json(&outcomes, &about))?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    drop(out);
+
+    eprintln!("{:4} s  removing the data", begin.elapsed().as_secs());
+    drop(servers);
+    folder.close().context("cannot remove the data")?;
+    eprintln!("{:4} s  done", begin.elapsed().as_secs());
     Ok(if options.check && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -135,36 +135,14 @@ fn write_lists(root: &Path) -> anyhow::Result<()> {
     let blob = version.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
     fs::create_dir_all(&blob)?;
     fs::write(blob.join("data"), &index)?;
+    // Only what the lists look at: every file more makes filling and removing slower.
     let repositories = version.join("repositories");
-    write_repository(&repositories.join(TAGS), &digest, (0..LIST_LENGTH).map(tag_name))?;
     for number in 0..LIST_LENGTH {
-        let folder = repositories.join(repository_name(number));
-        write_repository(&folder, &digest, std::iter::once(TAG.to_owned()))?;
+        let tag = repositories.join(TAGS).join("_manifests/tags").join(tag_name(number));
+        fs::create_dir_all(tag.join("current"))?;
+        fs::write(tag.join("current/link"), &digest)?;
+        fs::create_dir_all(repositories.join(repository_name(number)).join("_layers"))?;
     }
-    Ok(())
-}
-
-fn write_repository(
-    folder: &Path,
-    digest: &str,
-    tags: impl Iterator<Item = String>,
-) -> anyhow::Result<()> {
-    let entry = digest.replace(':', "/");
-    // The catalogue finds a repository by this folder.
-    fs::create_dir_all(folder.join("_layers"))?;
-    let manifests = folder.join("_manifests");
-    write_link(&manifests.join("revisions").join(&entry), digest)?;
-    for tag in tags {
-        let tag = manifests.join("tags").join(tag);
-        write_link(&tag.join("current"), digest)?;
-        write_link(&tag.join("index").join(&entry), digest)?;
-    }
-    Ok(())
-}
-
-fn write_link(folder: &Path, digest: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join("link"), digest)?;
     Ok(())
 }
 

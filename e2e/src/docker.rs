@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("docker: an image of 60 layers", 300, many_layers),
     Scenario::new("docker: manifest create and push", 180, manifest_list),
     Scenario::new("docker: pull an OCI image and a multi-arch index", 180, pull_oci),
+    Scenario::new("docker: search", 180, search),
 ];
 
 fn push_pull_run(stage: &Stage) -> Result<()> {
@@ -81,6 +82,29 @@ fn many_layers(stage: &Stage) -> Result<()> {
         let expected: Vec<String> = (0..60).map(|n| greeting(&format!("layer {n}"))).collect();
         let printed = docker.run(&name)?;
         ensure!(printed == expected.join(""), "the container printed {printed:?}");
+        Ok(())
+    })
+}
+
+fn search(stage: &Stage) -> Result<()> {
+    let docker = Docker::start(stage)?;
+    stage.with_registry(|registry| {
+        for name in ["team/app_one:v1", "team/app-two:v1", "other/tool:v1"] {
+            let name = registry.name(name);
+            docker.build(&name, 1)?;
+            docker.push(&name)?;
+        }
+        let search = |term: &str| {
+            let term = registry.name(term);
+            docker.client(&["search", "--format", "{{.Name}}", &term]).text()
+        };
+        let found = search("app")?;
+        let names: Vec<_> = found.lines().map(|line| line.rsplit_once("team/")).collect();
+        ensure!(names.len() == 2 && names.iter().all(Option::is_some), "app: {found}");
+        let found = search("app_")?;
+        ensure!(found.trim().ends_with("team/app_one") && found.lines().count() == 1, "{found}");
+        let found = search("nothing-like-it")?;
+        ensure!(found.trim().is_empty(), "{found}");
         Ok(())
     })
 }

@@ -232,6 +232,10 @@ impl Answer {
             .with_context(|| format!("{}: not JSON{}", self.request, self.said()))
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     pub(crate) fn expect(self, status: u16) -> Result<Self> {
         ensure!(self.status == status, "{}: expected {status}, found{}", self.request, self.said());
         Ok(self)

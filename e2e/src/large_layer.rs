@@ -12,9 +12,9 @@ use crate::registry::Registry;
 use crate::scenario::{Scenario, Stage};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario::new("large layer: 256 MB, streamed", 120, |stage| stream(stage, 256 << 20)),
-    Scenario::new("large layer: 256 MB in one PUT", 120, |stage| monolithic(stage, 256 << 20)),
-    Scenario::new("large layer: 5 GB, streamed", 900, |stage| stream(stage, 5 << 30)).long(),
+    Scenario::new("large layer: 256 MB, streamed", 300, |stage| stream(stage, 256 << 20)),
+    Scenario::new("large layer: 256 MB in one PUT", 300, |stage| monolithic(stage, 256 << 20)),
+    Scenario::new("large layer: 5 GB, streamed", 1800, |stage| stream(stage, 5 << 30)).long(),
 ];
 
 /// How far the registry may grow above what it takes idle.

@@ -10,6 +10,8 @@
 mod http;
 mod image;
 mod process;
+mod pusher;
+mod random;
 mod registry;
 mod scenario;
 
@@ -17,14 +19,17 @@ mod buildah;
 mod conformance;
 mod containerd;
 mod crane;
+mod crash;
 mod docker;
 mod foreign_layer;
 mod large_layer;
 mod oras;
 mod podman;
+mod power_loss;
 mod referrers;
 mod regctl;
 mod skopeo;
+mod trouble;
 mod upload;
 
 use std::io::Write as _;
@@ -52,6 +57,9 @@ const SUBJECTS: &[&[Scenario]] = &[
     upload::SCENARIOS,
     large_layer::SCENARIOS,
     conformance::SCENARIOS,
+    crash::SCENARIOS,
+    power_loss::SCENARIOS,
+    trouble::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

@@ -161,6 +161,11 @@ impl Client<'_> {
 }
 
 impl Outcome {
+    /// The exit code; none if a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// The command, how it ended and what it printed, for an error.
     pub(crate) fn said(&self) -> String {
         let mut text = format!("\n    $ {}\n    ended with {}", self.line, self.status);
@@ -198,6 +203,10 @@ impl Daemon {
 
     /// Asks it to end with SIGTERM; it must do so within the limit.
     pub(crate) fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
+        // Once it has been waited for, its id may be another process's.
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
         self.signal(Signal::TERM)?;
         let end = Instant::now() + limit;
         loop {
@@ -214,6 +223,13 @@ impl Daemon {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Ends it with SIGKILL, as the machine would: nothing of it runs after.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?;
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

@@ -136,6 +136,11 @@ impl Registry {
         Ok(())
     }
 
+    /// SIGKILL: it gets no chance to put anything in order.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
     /// Starts it again after a stop, on the same address and store.
     pub(crate) fn restart(&mut self, stage: &Stage) -> Result<()> {
         self.process = self.command.start(stage, &self.http)?;

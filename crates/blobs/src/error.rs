@@ -51,8 +51,5 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+// The message has the cause in it, so there is no `source`.
+impl std::error::Error for Error {}

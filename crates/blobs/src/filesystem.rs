@@ -165,6 +165,17 @@ impl Blobs for FileSystem {
         })
     }
 
+    fn settle<'a>(&'a self, digest: &'a Digest) -> Future<'a, Result<(), Error>> {
+        let folder = layout::blob(&self.shared.root, digest);
+        blocking(move || {
+            let data = folder.join("data");
+            File::open(&data)
+                .and_then(|file| file.sync_all())
+                .map_err(|error| Error::new("sync", &data, error))?;
+            sync_folders(&folder)
+        })
+    }
+
     fn size<'a>(
         &'a self,
         digest: &'a Digest,
@@ -313,20 +324,17 @@ impl Upload for FileUpload {
         data: Vec<Bytes>,
     ) -> Future<'static, Result<Box<dyn Upload>, Error>> {
         blocking(move || {
-            let failed = |error| Error::new("write", &self.path, error);
-            let mut slices = data.iter().map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
-            let mut rest = slices.as_mut_slice();
-            while !rest.is_empty() {
-                let written = rustix::io::pwritev(&self.file, rest, self.length)
-                    .map_err(io::Error::from)
-                    .map_err(failed)?;
-                if written == 0 {
-                    return Err(failed(io::ErrorKind::WriteZero.into()));
+            match write_all_at(&self.file, &data, self.length) {
+                Ok(written) => {
+                    self.length += written;
+                    Ok(self as Box<dyn Upload>)
                 }
-                self.length += written as u64;
-                IoSlice::advance_slices(&mut rest, written);
+                Err(error) => {
+                    // Give back what a full disk took, if it can be given back.
+                    let _ = self.file.set_len(self.length);
+                    Err(Error::new("write", &self.path, error))
+                }
             }
-            Ok(self as Box<dyn Upload>)
         })
     }
 
@@ -348,6 +356,22 @@ impl Upload for FileUpload {
     }
 }
 
+/// Writes all of `data` at `offset` and returns its length.
+fn write_all_at(file: &File, data: &[Bytes], offset: u64) -> io::Result<u64> {
+    let mut slices = data.iter().map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
+    let mut rest = slices.as_mut_slice();
+    let mut total = 0;
+    while !rest.is_empty() {
+        let written = rustix::io::pwritev(file, rest, offset + total)?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        total += written as u64;
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    Ok(total)
+}
+
 /// Makes the written file `from` the content of `digest`, durably.
 fn move_to_layout(root: &Path, from: &Path, file: &File, digest: &Digest) -> Result<(), Error> {
     file.sync_data().map_err(|error| Error::new("sync", from, error))?;
@@ -355,13 +379,14 @@ fn move_to_layout(root: &Path, from: &Path, file: &File, digest: &Digest) -> Res
     create_folder(&folder)?;
     let to = folder.join("data");
     fs::rename(from, &to).map_err(|error| Error::new("rename to", &to, error))?;
-    // The file's name, then the folder's. Another upload may have made the folder and not synced
-    // it yet, so both are needed whoever made it.
-    sync_folder(&folder)?;
-    if let Some(shard) = folder.parent() {
-        sync_folder(shard)?;
-    }
-    Ok(())
+    sync_folders(&folder)
+}
+
+/// Makes the name of a blob's file durable, then that of its folder. Another upload may have made
+/// the folder and not synced it yet, so both are needed whoever made it.
+fn sync_folders(folder: &Path) -> Result<(), Error> {
+    sync_folder(folder)?;
+    folder.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Makes the root, durably: also its name in the folder above it, and so on up.
@@ -378,28 +403,23 @@ fn create_root(root: &Path) -> Result<(), Error> {
 /// Makes the folders of all shards, durably, so that a commit need not ask whether somebody else
 /// has made its shard a moment ago and not synced it yet.
 fn create_shards(root: &Path) -> Result<(), Error> {
-    let mut made = false;
     for shard in 0..=u8::MAX {
-        let folder = layout::shard(root, shard);
-        made |= create_folder(&folder)?;
+        create_folder(&layout::shard(root, shard))?;
     }
-    if made {
-        let shards = layout::blobs(root).join("sha256");
-        for folder in shards.ancestors().take_while(|folder| *folder != root) {
-            sync_folder(folder)?;
-        }
+    // Also if they were there: whoever made them may have died before this.
+    let shards = layout::blobs(root).join("sha256");
+    for folder in shards.ancestors().take_while(|folder| *folder != root) {
+        sync_folder(folder)?;
     }
     Ok(())
 }
 
-/// Makes a folder and those above it. True if it was not there.
-fn create_folder(folder: &Path) -> Result<bool, Error> {
+/// Makes a folder, and those above it, unless it is there.
+fn create_folder(folder: &Path) -> Result<(), Error> {
     match fs::create_dir(folder) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(_) => fs::create_dir_all(folder)
-            .map(|()| true)
-            .map_err(|error| Error::new("create", folder, error)),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => fs::create_dir_all(folder).map_err(|error| Error::new("create", folder, error)),
     }
 }
 

@@ -64,6 +64,10 @@ pub trait Blobs: Send + Sync + 'static {
         content: Bytes,
     ) -> Future<'a, Result<Option<String>, Error>>;
 
+    /// Makes content at the layout's key durable that somebody put there and may have died before
+    /// saying so. [`ErrorKind::NotFound`] if there is none.
+    fn settle<'a>(&'a self, digest: &'a Digest) -> Future<'a, Result<(), Error>>;
+
     /// Size of the content, or `None` if it is not there.
     fn size<'a>(
         &'a self,

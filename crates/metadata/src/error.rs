@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A failed statement, transaction or start-up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -18,7 +18,9 @@ pub enum ErrorKind {
     Damaged,
     /// No space is left for the database.
     Full,
-    /// Anything else: I/O, a lost connection, a defect of ours.
+    /// The disk does not do as it is told.
+    Io,
+    /// Anything else: a lost connection, a defect of ours.
     Other,
     /// The database can be read, but not written.
     ReadOnly,
@@ -51,6 +53,7 @@ impl From<rusqlite::Error> for Error {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Damaged,
             Some(ErrorCode::DiskFull) => ErrorKind::Full,
             Some(ErrorCode::ReadOnly) => ErrorKind::ReadOnly,
+            Some(ErrorCode::SystemIoFailure) => ErrorKind::Io,
             _ => ErrorKind::Other,
         };
         Self::new(kind, error.to_string())

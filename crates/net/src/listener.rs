@@ -123,11 +123,8 @@ impl fmt::Display for BindError {
     }
 }
 
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+// The message has the cause in it, so there is no `source`.
+impl std::error::Error for BindError {}
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha512};
+use sha256::Sha256;
 use thiserror::Error;
 
 use crate::Tag;
@@ -45,7 +46,9 @@ pub enum DigestError {
 impl Digest {
     /// The SHA-256 digest of `content`.
     pub fn sha256(content: &[u8]) -> Self {
-        Self::from_sha256(Sha256::digest(content).into())
+        let mut hasher = Sha256::default();
+        hasher.update(content);
+        Self::from_sha256(hasher.finish())
     }
 
     /// The SHA-512 digest of `content`.

@@ -1,7 +1,8 @@
 //! Hashing of content while it arrives, with a state that can be saved and restored.
 
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha512};
+use sha256::Sha256;
 use thiserror::Error;
 
 use crate::{Algorithm, Digest};
@@ -14,7 +15,6 @@ use crate::{Algorithm, Digest};
 pub struct Hasher {
     sha256: Sha256,
     sha512: Option<Sha512>,
-    len: u64,
 }
 
 /// The outcome of a [`Hasher`].
@@ -43,8 +43,8 @@ pub enum HasherError {
 /// The layout of a saved state. Increase it when the layout changes, also by a new `sha2` crate:
 /// within one of its 0.x versions the serialized state is promised to be stable.
 ///
-/// 1: version (1 byte), SHA-512 present (1 byte, 0 or 1), length (8 bytes, big endian), state of
-/// SHA-256 (104 bytes), state of SHA-512 (208 bytes, if present).
+/// 1: version (1 byte), SHA-512 present (1 byte, 0 or 1), state of SHA-256 (104 bytes, with the
+/// length in it), state of SHA-512 (208 bytes, if present).
 const VERSION: u8 = 1;
 
 /// The most bytes a saved state may claim. Their number of bits still fits in 64 bits, with room
@@ -58,7 +58,7 @@ impl Hasher {
             Some(Algorithm::Sha512) => Some(Sha512::new()),
             Some(Algorithm::Sha256) | None => None,
         };
-        Self { sha256: Sha256::new(), sha512, len: 0 }
+        Self { sha256: Sha256::default(), sha512 }
     }
 
     /// Hashes `bytes` behind those that came before.
@@ -67,16 +67,15 @@ impl Hasher {
         if let Some(sha512) = &mut self.sha512 {
             sha512.update(bytes);
         }
-        self.len += bytes.len() as u64;
     }
 
     /// The number of bytes hashed so far.
     pub fn len(&self) -> u64 {
-        self.len
+        self.sha256.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.sha256.is_empty()
     }
 
     /// Whether the outcome will have a digest of this algorithm.
@@ -89,17 +88,16 @@ impl Hasher {
 
     pub fn finish(self) -> Hashed {
         Hashed {
-            sha256: Digest::from_sha256(self.sha256.finalize().into()),
+            size: self.len(),
+            sha256: Digest::from_sha256(self.sha256.finish()),
             sha512: self.sha512.map(|state| Digest::from_sha512(state.finalize().into())),
-            size: self.len,
         }
     }
 
     /// The state, for [`restore`](Self::restore). It contains up to 127 of the last bytes hashed.
     pub fn save(&self) -> Vec<u8> {
         let mut saved = vec![VERSION, u8::from(self.sha512.is_some())];
-        saved.extend_from_slice(&self.len.to_be_bytes());
-        saved.extend_from_slice(&self.sha256.serialize());
+        saved.extend_from_slice(&self.sha256.save());
         if let Some(sha512) = &self.sha512 {
             saved.extend_from_slice(&sha512.serialize());
         }
@@ -120,18 +118,20 @@ impl Hasher {
 
     fn restore_current(saved: &[u8]) -> Option<Self> {
         let (&with_sha512, saved) = saved.split_first()?;
-        let (len, saved) = saved.split_first_chunk::<8>()?;
-        let len = u64::from_be_bytes(*len);
-        if len > MAX_LEN {
+        let (sha256, saved) = saved.split_first_chunk::<{ sha256::SAVED }>()?;
+        let sha256 = Sha256::restore(sha256);
+        if sha256.len() > MAX_LEN {
             return None;
         }
-        let (sha256, saved) = restore_state::<Sha256>(saved, len)?;
         let (sha512, saved) = match with_sha512 {
             0 => (None, saved),
-            1 => restore_state::<Sha512>(saved, len).map(|(state, rest)| (Some(state), rest))?,
+            1 => {
+                let (state, rest) = restore_sha512(saved, sha256.len())?;
+                (Some(state), rest)
+            }
             _ => return None,
         };
-        saved.is_empty().then_some(Self { sha256, sha512, len })
+        saved.is_empty().then_some(Self { sha256, sha512 })
     }
 }
 
@@ -145,42 +145,20 @@ impl Hashed {
     }
 }
 
-/// Splits the state of one algorithm off `saved`; `None` if it is not one of `len` bytes hashed.
-fn restore_state<S: State>(saved: &[u8], len: u64) -> Option<(S, &[u8])> {
-    let (state, rest) = saved.split_at_checked(size_of::<SerializedState<S>>())?;
-    if state.get(S::POSITION_AT..)?.get(..=S::COUNTER_LEN)? != position::<S>(len) {
+/// Splits the state of SHA-512 off `saved`; `None` if it is not one of `len` bytes hashed.
+///
+/// It records that length behind 64 bytes of chaining value: the number of full blocks of 128
+/// bytes, little endian in 16 bytes, then the number of bytes in the unfinished one.
+fn restore_sha512(saved: &[u8], len: u64) -> Option<(Sha512, &[u8])> {
+    let (state, rest) = saved.split_at_checked(size_of::<SerializedState<Sha512>>())?;
+    let blocks = u128::from(len / 128).to_le_bytes();
+    let unfinished = u8::try_from(len % 128).ok()?;
+    let (found, position) = state.get(64..)?.split_first_chunk::<16>()?;
+    if *found != blocks || *position.first()? != unfinished {
         return None;
     }
-    let state: &SerializedState<S> = state.try_into().ok()?;
-    Some((S::deserialize(state).ok()?, rest))
-}
-
-/// How the state of an algorithm after `len` bytes records that length: the number of full blocks,
-/// little endian, then the number of bytes in the unfinished one.
-fn position<S: State>(len: u64) -> Vec<u8> {
-    let mut position = (len / S::BLOCK_LEN).to_le_bytes().to_vec();
-    position.resize(S::COUNTER_LEN, 0);
-    position.push((len % S::BLOCK_LEN).to_le_bytes()[0]);
-    position
-}
-
-/// The layout of serialized states: chaining value, counter of blocks, position, unfinished block.
-trait State: SerializableState {
-    const BLOCK_LEN: u64;
-    const POSITION_AT: usize;
-    const COUNTER_LEN: usize;
-}
-
-impl State for Sha256 {
-    const BLOCK_LEN: u64 = 64;
-    const POSITION_AT: usize = 32;
-    const COUNTER_LEN: usize = 8;
-}
-
-impl State for Sha512 {
-    const BLOCK_LEN: u64 = 128;
-    const POSITION_AT: usize = 64;
-    const COUNTER_LEN: usize = 16;
+    let state: &SerializedState<Sha512> = state.try_into().ok()?;
+    Some((Sha512::deserialize(state).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -212,7 +190,7 @@ mod tests {
     fn saved_states_stay_readable() {
         let mut hasher = Hasher::new(None);
         hasher.update(b"abc");
-        let mut expected = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3];
+        let mut expected = vec![1, 0];
         for word in [
             0x6a09_e667_u32,
             0xbb67_ae85,
@@ -223,11 +201,11 @@ mod tests {
             0x1f83_d9ab,
             0x5be0_cd19,
         ] {
-            expected.extend(word.to_le_bytes());
+            expected.extend(word.to_be_bytes());
         }
-        expected.extend([0; 8]);
-        expected.extend([3, b'a', b'b', b'c']);
-        expected.resize(10 + 104, 0);
+        expected.extend(3_u64.to_be_bytes());
+        expected.extend(b"abc");
+        expected.resize(2 + 104, 0);
         assert_eq!(hasher.save(), expected);
         let restored = Hasher::restore(&expected).unwrap();
         assert_eq!(restored.finish().sha256, Digest::sha256(b"abc"));
@@ -251,10 +229,10 @@ mod tests {
         };
         assert_eq!(altered(0, 2), HasherError::Version { found: 2 });
         assert_eq!(altered(1, 2), HasherError::Damaged);
-        assert_eq!(altered(2, 255), HasherError::Damaged, "a length beyond the limit");
-        assert_eq!(altered(9, 1), HasherError::Damaged, "another length");
-        assert_eq!(altered(10 + 39, 255), HasherError::Damaged, "another number of blocks");
-        assert_eq!(altered(10 + 40, 9), HasherError::Damaged, "another position");
+        assert_eq!(altered(2 + 32, 255), HasherError::Damaged, "a length beyond the limit");
+        assert_eq!(altered(2 + 39, 1), HasherError::Damaged, "another length");
+        assert_eq!(altered(106 + 79, 255), HasherError::Damaged, "another number of blocks");
+        assert_eq!(altered(106 + 80, 9), HasherError::Damaged, "another position");
     }
 
     proptest! {
@@ -288,7 +266,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_restored_or_refused(
-            at in 0_usize..322,
+            at in 0_usize..314,
             value in any::<u8>(),
             tail in prop::collection::vec(any::<u8>(), 0..64),
         ) {

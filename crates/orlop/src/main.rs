@@ -10,12 +10,16 @@ mod serve;
 mod store;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 
 use cli::{Cli, Command};
 use config::{Config, Loaded};
+
+/// How long closing may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -41,7 +45,8 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let code = runtime.block_on(dispatch(command, loaded));
-    runtime.shutdown_background();
+    // The database is closed when the last task that uses it is gone.
+    runtime.shutdown_timeout(CLOSE_LIMIT);
     code
 }
 

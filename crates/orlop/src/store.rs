@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use blobs::{Blobs, FileSystem};
+use blobs::{Blobs, ErrorKind, FileSystem};
 use metadata::Metadata;
 use registry::{Owner, Registry};
 
@@ -32,7 +32,13 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
     let root = &config.storage.root_directory;
     let cannot_use = || format!("cannot use the data folder {}", root.display());
     let blobs = FileSystem::open(root).with_context(cannot_use)?;
-    blobs.check_writable().await.with_context(cannot_use)?;
+    match blobs.check_writable().await {
+        // What is there can still be pulled.
+        Err(error) if error.kind() == ErrorKind::Full && root.join(DATABASE).is_file() => {
+            tracing::warn!(%error, "no space is left: nothing can be pushed");
+        }
+        checked => checked.with_context(cannot_use)?,
+    }
     let lock = lock(root)?;
     let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config));

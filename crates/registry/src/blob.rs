@@ -2,7 +2,7 @@
 
 use blobs::UploadId;
 use metadata::{Durability, repositories, uploads};
-use oci::{Algorithm, Digest, Hasher, RepositoryName};
+use oci::{Algorithm, Digest, Hashed, Hasher, RepositoryName};
 
 use crate::receive::{Chunks, Received, Receiver};
 use crate::upload::{read_sha512, run_to_end};
@@ -78,23 +78,43 @@ impl Registry {
             None => return Err(Error::Interrupted),
         }
         let location = upload.commit(hashed.sha256).await?;
-        let blob =
-            metadata::blobs::NewBlob { sha256: hashed.sha256, sha512, size: hashed.size, location };
-        let input = (repository.clone(), blob, session.map(str::to_owned));
-        self.metadata()
-            .write(Durability::Power, input, |tx, (repository, blob, session)| {
-                Box::pin(async move {
-                    let now = clock::now();
-                    let repository = repositories::ensure(tx, repository, now).await?;
-                    let blob = metadata::blobs::record(tx, blob, now).await?;
-                    metadata::blobs::link(tx, repository, blob, now).await?;
-                    if let Some(session) = session {
-                        uploads::delete(tx, session).await?;
-                    }
-                    Ok::<_, metadata::Error>(())
-                })
-            })
-            .await?;
+        let session = session.map(str::to_owned);
+        self.record_blob(repository, session, Hashed { sha512, ..hashed }, location).await?;
         Ok(StoredBlob { digest: *digest, size: hashed.size })
+    }
+
+    /// Writes down, in one transaction, that the repository serves what the store holds, and that
+    /// `session` has ended.
+    pub(crate) async fn record_blob(
+        &self,
+        repository: &RepositoryName,
+        session: Option<String>,
+        hashed: Hashed,
+        location: Option<String>,
+    ) -> Result<(), Error> {
+        let blob = metadata::blobs::NewBlob {
+            sha256: hashed.sha256,
+            sha512: hashed.sha512,
+            size: hashed.size,
+            location,
+        };
+        self.metadata()
+            .write(
+                Durability::Power,
+                (repository.clone(), blob, session),
+                |tx, (repository, blob, session)| {
+                    Box::pin(async move {
+                        let now = clock::now();
+                        let repository = repositories::ensure(tx, repository, now).await?;
+                        let blob = metadata::blobs::record(tx, blob, now).await?;
+                        metadata::blobs::link(tx, repository, blob, now).await?;
+                        if let Some(session) = session {
+                            uploads::delete(tx, session).await?;
+                        }
+                        Ok(())
+                    })
+                },
+            )
+            .await
     }
 }

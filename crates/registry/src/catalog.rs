@@ -23,14 +23,19 @@ impl Registry {
         Ok((names, more))
     }
 
-    /// Up to `limit` repositories whose names contain `term`, `skip` left out, and how many there
-    /// are in all.
+    /// Up to `limit` repositories whose names contain `term`, in lower or upper case, `skip` left
+    /// out, and how many there are in all.
     pub async fn search_repositories(
         &self,
         term: &str,
         skip: u64,
         limit: u64,
     ) -> Result<(Vec<RepositoryName>, u64), Error> {
+        let term = term.to_lowercase();
+        let may_be_in_name = |c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/');
+        if !term.chars().all(may_be_in_name) {
+            return Ok((Vec::new(), 0));
+        }
         let found = self
             .metadata()
             .read(&(term, skip, limit), |tx, (term, skip, limit)| {

@@ -149,7 +149,8 @@ impl Registry {
         })
     }
 
-    async fn hash_blob(&self, blob: &Blob) -> Result<Digest, blobs::Error> {
+    /// The sha256 digest of the bytes that the store holds for `blob`.
+    pub(crate) async fn hash_blob(&self, blob: &Blob) -> Result<Digest, blobs::Error> {
         let content = self.blobs().open(&blob.digest, blob.location.as_deref()).await?;
         let mut hasher = Hasher::new(None);
         loop {

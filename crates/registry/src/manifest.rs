@@ -23,15 +23,12 @@ pub struct ManifestPush {
     /// The manifest, kept byte for byte.
     pub content: Bytes,
     /// What must be true of `reference` now.
-    pub precondition: Precondition,
+    pub preconditions: Vec<Precondition>,
 }
 
 /// A condition on what a reference leads to before the push ("compare and set").
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Precondition {
-    /// None.
-    #[default]
-    None,
     /// There is a manifest, whichever.
     Exists,
     /// There is no manifest.
@@ -45,9 +42,7 @@ pub enum Precondition {
 impl Precondition {
     fn holds(&self, current: Option<&Digest>) -> bool {
         match (self, current) {
-            (Self::None, _) | (Self::Exists, Some(_)) | (Self::Absent | Self::NoneOf(_), None) => {
-                true
-            }
+            (Self::Exists, Some(_)) | (Self::Absent | Self::NoneOf(_), None) => true,
             (Self::Exists | Self::OneOf(_), None) | (Self::Absent, Some(_)) => false,
             (Self::OneOf(digests), Some(current)) => digests.contains(current),
             (Self::NoneOf(digests), Some(current)) => !digests.contains(current),
@@ -164,10 +159,10 @@ fn describe(parsed: &Manifest, digest: Digest) -> NewManifest {
 /// Refuses a manifest whose condition does not hold or whose references are missing.
 async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     let push = &accepted.push;
-    if push.precondition != Precondition::None {
+    if !push.preconditions.is_empty() {
         let current = metadata::manifests::find(tx, &push.repository, &push.reference).await?;
         let current = current.map(|manifest| manifest.digest);
-        if !push.precondition.holds(current.as_ref()) {
+        if !push.preconditions.iter().all(|condition| condition.holds(current.as_ref())) {
             return Err(Error::PreconditionFailed { current });
         }
     }

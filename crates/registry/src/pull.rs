@@ -45,13 +45,7 @@ impl Registry {
             })
             .await?
             .ok_or_else(unknown)?;
-        let content = self.manifest_content(&found.blob).await.map_err(|error| match error {
-            Error::Storage(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::error!(%repository, %reference, %error, "the bytes of a manifest are gone");
-                unknown()
-            }
-            error => error,
-        })?;
+        let content = self.manifest_content(&found.blob).await?.ok_or_else(unknown)?;
         Ok(PulledManifest { digest: found.digest, media_type: found.media_type, content })
     }
 
@@ -100,24 +94,39 @@ impl Registry {
         found.ok_or_else(|| blob_unknown(repository, digest))
     }
 
-    /// The bytes of a manifest: from memory, or from the store.
-    pub(crate) async fn manifest_content(&self, blob: &Blob) -> Result<Bytes, Error> {
+    /// The bytes of a manifest: from memory, or from the store. `None` if they are not what they
+    /// should be; pushing the manifest again heals that.
+    pub(crate) async fn manifest_content(&self, blob: &Blob) -> Result<Option<Bytes>, Error> {
         if let Some(content) = self.shared.manifests.get(&blob.digest) {
-            return Ok(content);
+            return Ok(Some(content));
         }
+        let content = match self.read_whole(blob).await {
+            Ok(content) => content,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                tracing::error!(digest = %blob.digest, %error, "the bytes of a manifest are gone");
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if Digest::sha256(&content) != blob.digest {
+            tracing::error!(digest = %blob.digest, "the bytes of a manifest are damaged");
+            return Ok(None);
+        }
+        self.shared.manifests.insert(blob.digest, content.clone());
+        Ok(Some(content))
+    }
+
+    async fn read_whole(&self, blob: &Blob) -> Result<Bytes, blobs::Error> {
         let file = self.blobs().open(&blob.digest, blob.location.as_deref()).await?;
-        let size = usize::try_from(blob.size).unwrap_or(usize::MAX);
-        let mut content = BytesMut::with_capacity(size.min(oci::MAX_MANIFEST_SIZE));
-        loop {
+        let mut content = BytesMut::new();
+        while content.len() <= oci::MAX_MANIFEST_SIZE {
             let part = file.read(content.len() as u64, oci::MAX_MANIFEST_SIZE).await?;
             if part.is_empty() {
                 break;
             }
             content.extend_from_slice(&part);
         }
-        let content = content.freeze();
-        self.shared.manifests.insert(blob.digest, content.clone());
-        Ok(content)
+        Ok(content.freeze())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bytes on their way in: hashed and stored while they arrive.
 //!
-//! What comes is gathered into batches of about a megabyte. While one batch arrives, the batch
+//! What comes is gathered into batches of half a megabyte. While one batch arrives, the batch
 //! before it is hashed on one thread and written on another. So an upload holds two batches in
 //! memory whatever its size, and no byte is read twice.
 
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::Error;
 
 /// A batch is passed on when it has filled this many buffers.
-const BATCH_BUFFERS: usize = 4;
+const BATCH_BUFFERS: usize = 2;
 
 /// Below this, hashing takes less time than handing it to another thread.
 const SMALL_BATCH_BYTES: usize = 32 << 10;

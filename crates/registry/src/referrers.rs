@@ -62,7 +62,9 @@ impl Registry {
         let Some(index) = index else {
             return Ok(Vec::new());
         };
-        let content = self.manifest_content(&index.blob).await?;
+        let Some(content) = self.manifest_content(&index.blob).await? else {
+            return Ok(Vec::new());
+        };
         let parsed = Manifest::parse(&content, Some(&index.media_type));
         Ok(parsed.map(|index| index.manifests).unwrap_or_default())
     }

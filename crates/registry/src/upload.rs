@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use blobs::{ErrorKind, Resumed, UploadId};
-use metadata::Durability;
-use metadata::{repositories, uploads};
+use metadata::blobs::Blob;
+use metadata::{Durability, repositories, uploads};
 use oci::{Algorithm, Digest, Hasher, RepositoryName};
 
 use crate::receive::{Chunks, Received, Receiver};
@@ -103,6 +103,9 @@ impl Registry {
         let digest = *digest;
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
+            if let Some(stored) = session.recover(&digest).await? {
+                return Ok(stored);
+            }
             let receiver = session.receive(range, chunks).await?;
             let upload = session.upload_id()?;
             let registry = &session.registry;
@@ -133,6 +136,9 @@ impl Registry {
         repository: &RepositoryName,
         id: &str,
     ) -> Result<uploads::Upload, Error> {
+        if id.parse::<UploadId>().is_err() {
+            return Err(unknown(repository, id));
+        }
         let found = self
             .metadata()
             .read(&(repository, id), |tx, (repository, id)| {
@@ -218,6 +224,39 @@ impl Session {
         }
     }
 
+    /// Finishes what a process that was killed had begun to finish: the session's bytes lie at
+    /// their place in the store, but the database does not know it. `None` if it is not so.
+    async fn recover(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
+        let registry = &self.registry;
+        let state = registry.find_upload(&self.repository, &self.id).await?;
+        if state.received == 0 {
+            return Ok(None);
+        }
+        match registry.blobs().read_upload(self.upload_id()?, 0).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => return Ok(None),
+        }
+        // The saved hash shows that this client has sent these bytes.
+        let Ok(hasher) = Hasher::restore(&state.hash_state) else {
+            return Ok(None);
+        };
+        let hashed = hasher.finish();
+        if hashed.digest(digest.algorithm()) != Some(*digest) {
+            return Ok(None);
+        }
+        let content = Blob { digest: hashed.sha256, size: hashed.size, location: None };
+        match registry.hash_blob(&content).await {
+            Ok(found) if found == hashed.sha256 => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        registry.blobs().settle(&hashed.sha256).await?;
+        let session = Some(self.id.clone());
+        registry.record_blob(&self.repository, session, hashed, None).await?;
+        Ok(Some(StoredBlob { digest: *digest, size: hashed.size }))
+    }
+
     /// Reads what was received before the power went, or by another version of this program.
     async fn hash_again(
         &self,
@@ -262,12 +301,13 @@ impl Session {
 impl Registry {
     /// Removes a session and its bytes.
     pub(crate) async fn forget_upload(&self, id: &str) -> Result<(), Error> {
-        self.metadata()
-            .write(Durability::Process, id.to_owned(), |tx, id| Box::pin(uploads::delete(tx, id)))
-            .await?;
+        // The bytes first: on a full disk the database needs their space to forget the session.
         if let Ok(id) = id.parse() {
             self.blobs().abort(id).await?;
         }
+        self.metadata()
+            .write(Durability::Process, id.to_owned(), |tx, id| Box::pin(uploads::delete(tx, id)))
+            .await?;
         Ok(())
     }
 }

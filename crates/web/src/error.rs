@@ -124,7 +124,7 @@ impl From<RegistryError> for Error {
             RegistryError::ManifestUnknown { .. } => Self::new(ErrorCode::ManifestUnknown, message),
             RegistryError::Metadata(error) => match error.kind() {
                 MetadataErrorKind::Full => full(&error),
-                MetadataErrorKind::ReadOnly => read_only(&error),
+                MetadataErrorKind::ReadOnly | MetadataErrorKind::Io => read_only(&error),
                 _ => internal(&error),
             },
             RegistryError::PreconditionFailed { current } => {
@@ -166,6 +166,19 @@ impl Error {
         Self::new(ErrorCode::SizeInvalid, format!("a manifest may have at most {limit} bytes"))
             .with_status(StatusCode::PAYLOAD_TOO_LARGE)
             .with_detail(json!({ "limit": limit }))
+    }
+}
+
+/// The error of a delete. Where deletes are off, `Allow` says what is left of `allowed`.
+pub(crate) fn refuse_delete(error: RegistryError, allowed: &[Method]) -> Error {
+    let is_off = matches!(error, RegistryError::DeletesDisabled);
+    let error = Error::from(error);
+    if is_off {
+        let left = allowed.iter().filter(|method| **method != Method::DELETE);
+        let left = left.map(Method::as_str).collect::<Vec<_>>().join(", ");
+        error.with_header(header::ALLOW, left)
+    } else {
+        error
     }
 }
 

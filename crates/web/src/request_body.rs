@@ -26,7 +26,8 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 /// while ("lingering").
 pub struct RequestBody {
     body: Option<UnsyncBoxBody<Bytes, Interrupted>>,
-    /// The client waits for a sign before it sends the body: nothing to linger for.
+    /// The client waits for a sign before it sends the body: nothing to linger for. (One that
+    /// announces this and sends all the same may lose the answer.)
     waits_for_continue: bool,
     silence: Option<Pin<Box<Sleep>>>,
     received: u64,
@@ -45,7 +46,9 @@ impl RequestBody {
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let waits_for_continue = headers.contains_key(http::header::EXPECT);
+        let waits_for_continue = headers
+            .get(http::header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let body = (!body.is_end_stream()).then(|| body.map_err(|_| Interrupted).boxed_unsync());
         Self { body, waits_for_continue, silence: None, received: 0 }
     }

@@ -90,6 +90,10 @@ impl Service {
     }
 
     async fn route(&self, parts: &Parts, route: Route, body: RequestBody) -> Result {
+        // An answer of 200 to it would make the connection a tunnel (RFC 9110 §9.3.6).
+        if parts.method == Method::CONNECT {
+            return Err(Error::method(&[Method::GET, Method::HEAD]));
+        }
         match route {
             Route::V2(path) => v2::handle(self, parts, path, body).await,
             Route::Root => Ok(root()),

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName, parse_range};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, refuse_delete};
 use crate::service::{Request, empty, etag, matches_etag, parse_digest};
 use crate::{Response, ResponseBody};
 
@@ -22,7 +22,8 @@ pub(crate) async fn handle(
     let digest = parse_digest(digest)?;
     match *request.method() {
         Method::DELETE => {
-            request.registry().delete_blob(repository, &digest).await?;
+            let deleted = request.registry().delete_blob(repository, &digest).await;
+            deleted.map_err(|error| refuse_delete(error, &ALLOWED))?;
             Ok(empty(StatusCode::ACCEPTED))
         }
         Method::HEAD => head(request, repository, &digest).await,
@@ -86,8 +87,9 @@ fn single(digest: &Digest, size: u64, content: Content, range: ByteRange) -> Res
 
 /// Several parts in one answer (RFC 9110 §14.6).
 fn multiple(digest: &Digest, size: u64, content: &Content, ranges: &[ByteRange]) -> Response {
-    // Any text will do that does not occur in the parts' headers: parts are counted, not searched.
-    let boundary = format!("part-of-{}", digest.hex());
+    // Content that holds its own digest can not be made, so no part holds this line. At most 70
+    // characters (RFC 2046 §5.1.1).
+    let boundary = format!("part-of-{:.32}", digest.hex());
     let mut body = ResponseBody::empty();
     for range in ranges {
         let head = format!(

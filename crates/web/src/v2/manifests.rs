@@ -8,7 +8,7 @@ use oci::{
 };
 use registry::{ManifestPush, Precondition, PulledManifest};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, refuse_delete};
 use crate::service::{Request, empty, etag, matches_etag};
 use crate::{RequestBody, Response, ResponseBody};
 
@@ -39,7 +39,8 @@ pub(crate) async fn handle(
     match *request.method() {
         Method::PUT => put(request, repository, reference, body).await,
         Method::DELETE => {
-            request.registry().delete_manifest(&repository, &reference).await?;
+            let deleted = request.registry().delete_manifest(&repository, &reference).await;
+            deleted.map_err(|error| refuse_delete(error, &ALLOWED))?;
             Ok(empty(StatusCode::ACCEPTED))
         }
         _ => get(request, &repository, &reference).await,
@@ -119,18 +120,14 @@ async fn put(
     let push = ManifestPush {
         tags: further_tags(request)?,
         content_type: content_type(request.headers())?,
-        precondition: precondition(request.headers())?,
+        preconditions: preconditions(request.headers())?,
         content: body.read(MAX_MANIFEST_SIZE).await?,
         reference,
         repository,
     };
     let repository = push.repository.clone();
     let announce = matches!(push.reference, Reference::Digest(_)) || push.tags.len() > 1;
-    let pushed = request.registry().push_manifest(push).await.map_err(|error| match error {
-        // The client's digest names what it sends: a mismatch is about the manifest.
-        error @ registry::Error::DigestMismatch { .. } => Error::from(error),
-        error => error.into(),
-    })?;
+    let pushed = request.registry().push_manifest(push).await?;
 
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -182,37 +179,47 @@ fn content_type(headers: &HeaderMap) -> Result<Option<String>> {
 
 /// `If-Match` and `If-None-Match` (RFC 9110 §13.1): a tag moves only from where the client
 /// believes it to be.
-fn precondition(headers: &HeaderMap) -> Result<Precondition> {
-    if let Some(value) = headers.get(header::IF_MATCH) {
-        return Ok(match etags(value)? {
+fn preconditions(headers: &HeaderMap) -> Result<Vec<Precondition>> {
+    let mut conditions = Vec::new();
+    if headers.contains_key(header::IF_MATCH) {
+        conditions.push(match etags(headers, &header::IF_MATCH)? {
             None => Precondition::Exists,
             Some(digests) => Precondition::OneOf(digests),
         });
     }
-    if let Some(value) = headers.get(header::IF_NONE_MATCH) {
-        return Ok(match etags(value)? {
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        conditions.push(match etags(headers, &header::IF_NONE_MATCH)? {
             None => Precondition::Absent,
             Some(digests) => Precondition::NoneOf(digests),
         });
     }
-    Ok(Precondition::None)
+    Ok(conditions)
 }
 
-/// The digests of a list of entity tags; `None` for `*`.
-fn etags(value: &HeaderValue) -> Result<Option<Vec<Digest>>> {
+/// The digests of a list of entity tags, in one line or several; `None` for `*`.
+fn etags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<Digest>>> {
     let invalid = || {
-        let message = "a condition must be * or digests in quotes, such as \"sha256:…\"";
+        let message = format!("{name} must be * or digests in quotes, such as \"sha256:…\"");
         Error::new(ErrorCode::DigestInvalid, message)
     };
-    let text = value.to_str().map_err(|_| invalid())?.trim();
-    if text == "*" {
-        return Ok(None);
+    let mut digests = Vec::new();
+    let mut is_empty = true;
+    for value in headers.get_all(name) {
+        let text = value.to_str().map_err(|_| invalid())?;
+        for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            is_empty = false;
+            match tag.strip_prefix("W/") {
+                _ if tag == "*" => return Ok(None),
+                // A weak tag matches nothing here (RFC 9110 §13.1.1): ours are strong.
+                Some(_) if *name == header::IF_MATCH => {}
+                weak => {
+                    let tag = weak.unwrap_or(tag).trim_matches('"');
+                    digests.push(tag.parse().map_err(|_| invalid())?);
+                }
+            }
+        }
     }
-    let digests = text
-        .split(',')
-        .map(|tag| tag.trim().trim_matches('"').parse().map_err(|_| invalid()))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Some(digests))
+    if is_empty { Err(invalid()) } else { Ok(Some(digests)) }
 }
 
 fn identify(headers: &mut HeaderMap, digest: &Digest) {

@@ -209,7 +209,6 @@ async fn deletes_can_be_switched_off() {
 
 /// RFC 9110 §15.5.6: a 405 says which methods there are.
 #[tokio::test]
-#[ignore = "defect: no Allow on the 405 of a delete that is switched off"]
 async fn a_delete_that_is_switched_off_names_the_other_methods() {
     let rules = registry::Config { deletes: false, ..Default::default() };
     let registry = TestRegistry::with(rules, |_| {}).await;

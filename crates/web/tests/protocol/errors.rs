@@ -24,8 +24,8 @@ async fn status_and_code_of_every_mistake() {
         // Names.
         ("GET", "/v2/A/tags/list".to_owned(), vec![], "", 400, "NAME_INVALID"),
         ("GET", "/v2/c/tags/list".to_owned(), vec![], "", 404, "NAME_UNKNOWN"),
-        ("GET", "/v2/c/manifests/v1".to_owned(), vec![], "", 404, "NAME_UNKNOWN"),
-        ("DELETE", "/v2/c/manifests/v1".to_owned(), vec![], "", 404, "NAME_UNKNOWN"),
+        ("GET", "/v2/c/manifests/v1".to_owned(), vec![], "", 404, "MANIFEST_UNKNOWN"),
+        ("DELETE", "/v2/c/manifests/v1".to_owned(), vec![], "", 404, "MANIFEST_UNKNOWN"),
         // Lists.
         ("GET", "/v2/_catalog?n=x".to_owned(), vec![], "", 400, "PAGINATION_NUMBER_INVALID"),
         ("GET", "/v2/_catalog?n=1001".to_owned(), vec![], "", 400, "PAGINATION_NUMBER_INVALID"),

@@ -100,7 +100,6 @@ async fn several_ranges_come_as_parts() {
 
 /// RFC 2046 §5.1.1: strict readers take no more than 70 characters.
 #[tokio::test]
-#[ignore = "defect: the boundary has 72 characters for sha256, 136 for sha512"]
 async fn the_boundary_is_short() {
     let registry = TestRegistry::new().await;
     let answer = get_range(&registry, "bytes=0-1,5-6").await.status(206);

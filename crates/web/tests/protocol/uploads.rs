@@ -236,21 +236,19 @@ async fn a_digest_that_exists_still_needs_its_bytes() {
 async fn the_empty_blob_by_every_way() {
     let registry = TestRegistry::new().await;
     for digest in [sha256(b""), sha512(b"")] {
-        for way in ["post", "put", "patch", "empty patch"] {
-            let answer = match way {
-                "post" => {
-                    let target = format!("/v2/a/b/blobs/uploads/?digest={digest}");
-                    registry.request(Method::POST, target).send().await
+        for way in ["post", "put", "empty patch"] {
+            let request = if way == "post" {
+                let target = format!("/v2/a/b/blobs/uploads/?digest={digest}");
+                registry.request(Method::POST, target)
+            } else {
+                let upload = registry.begin_upload("a/b").await;
+                if way == "empty patch" {
+                    let answer = registry.request(Method::PATCH, &upload).body("").send().await;
+                    assert_eq!(answer.status(202).header("range"), "0-0");
                 }
-                _ => {
-                    let upload = registry.begin_upload("a/b").await;
-                    if way.ends_with("patch") {
-                        let answer = registry.request(Method::PATCH, &upload).body("").send().await;
-                        assert_eq!(answer.status(202).header("range"), "0-0");
-                    }
-                    registry.request(Method::PUT, format!("{upload}?digest={digest}")).send().await
-                }
+                registry.request(Method::PUT, format!("{upload}?digest={digest}"))
             };
+            let answer = request.send().await;
             assert_eq!(answer.status(201).header("docker-content-digest"), digest, "{way}");
             let target = format!("/v2/a/b/blobs/{digest}");
             assert!(registry.get(&target).await.status(200).body.is_empty());

@@ -1,0 +1,241 @@
+//! SHA-256 (FIPS 180-4) whose unfinished state can be saved, as fast as the processor allows.
+//!
+//! Every byte that is pushed is hashed, and nothing else in a push costs as much. Processors with
+//! SHA instructions are served by the `sha2` crate. On the others its portable code leaves half of
+//! the speed on the table, and the libraries that are faster can not save an unfinished hash; for
+//! those [`avx2`] computes the message schedule of two blocks at once.
+
+mod avx2;
+
+use std::sync::LazyLock;
+
+/// Bytes in a block.
+pub const BLOCK: usize = 64;
+
+/// Bytes of a [saved](Sha256::save) state.
+pub const SAVED: usize = 32 + 8 + BLOCK;
+
+/// §5.3.3 of FIPS 180-4.
+const INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+
+type Compress = fn(&mut [u32; 8], &[[u8; BLOCK]]);
+
+/// The fastest way that this processor knows.
+static COMPRESS: LazyLock<Compress> = LazyLock::new(|| {
+    let has_sha = {
+        #[cfg(target_arch = "x86_64")]
+        {
+            std::arch::is_x86_feature_detected!("sha")
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            false
+        }
+    };
+    if has_sha { sha2_compress } else { avx2::compress().unwrap_or(sha2_compress) }
+});
+
+/// An unfinished hash.
+#[derive(Clone, Debug)]
+pub struct Sha256 {
+    state: [u32; 8],
+    length: u64,
+    /// The bytes after the last whole block; how many is in `length`.
+    partial: [u8; BLOCK],
+}
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self { state: INITIAL, length: 0, partial: [0; BLOCK] }
+    }
+}
+
+impl Sha256 {
+    /// Hashes `bytes` behind those that came before.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.update_with(*COMPRESS, bytes);
+    }
+
+    /// Bytes hashed so far.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether nothing was hashed yet.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The hash of all bytes.
+    pub fn finish(self) -> [u8; 32] {
+        self.finish_with(*COMPRESS)
+    }
+
+    /// What [`restore`](Self::restore) needs to go on: the state, the number of bytes, and those
+    /// of the unfinished block, integers in big endian.
+    pub fn save(&self) -> [u8; SAVED] {
+        let mut saved = [0; SAVED];
+        let state = self.state.iter().flat_map(|word| word.to_be_bytes());
+        let values = state.chain(self.length.to_be_bytes()).chain(self.partial);
+        for (place, value) in saved.iter_mut().zip(values) {
+            *place = value;
+        }
+        saved
+    }
+
+    /// Goes on from what [`save`](Self::save) returned.
+    pub fn restore(saved: &[u8; SAVED]) -> Self {
+        let mut restored = Self::default();
+        let (words, rest) = saved.split_at(32);
+        let (length, partial) = rest.split_at(8);
+        for (word, bytes) in restored.state.iter_mut().zip(words.as_chunks::<4>().0) {
+            *word = u32::from_be_bytes(*bytes);
+        }
+        if let Some(length) = length.first_chunk() {
+            restored.length = u64::from_be_bytes(*length);
+        }
+        if let Some(partial) = partial.first_chunk() {
+            restored.partial = *partial;
+        }
+        restored
+    }
+
+    fn update_with(&mut self, compress: Compress, mut bytes: &[u8]) {
+        let filled = self.filled();
+        self.length = self.length.wrapping_add(bytes.len() as u64);
+        if filled > 0 {
+            let (taken, rest) = bytes.split_at(bytes.len().min(BLOCK - filled));
+            copy(&mut self.partial, filled, taken);
+            bytes = rest;
+            if filled + taken.len() < BLOCK {
+                return;
+            }
+            compress(&mut self.state, &[self.partial]);
+        }
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        if !blocks.is_empty() {
+            compress(&mut self.state, blocks);
+        }
+        copy(&mut self.partial, 0, rest);
+    }
+
+    /// §5.1.1: a one bit, zeros, and the length in bits at the end of a block.
+    fn finish_with(mut self, compress: Compress) -> [u8; 32] {
+        let bits = self.length.wrapping_mul(8);
+        let filled = self.filled();
+        let zeros = if filled < 56 { 55 - filled } else { 119 - filled };
+        let mut padding = [0; 2 * BLOCK];
+        copy(&mut padding, 0, &[0x80]);
+        copy(&mut padding, 1 + zeros, &bits.to_be_bytes());
+        let (padding, _) = padding.split_at(1 + zeros + 8);
+        self.update_with(compress, padding);
+        let mut hash = [0; 32];
+        for (place, value) in hash.iter_mut().zip(self.state.iter().flat_map(|w| w.to_be_bytes())) {
+            *place = value;
+        }
+        hash
+    }
+
+    /// Bytes of the unfinished block.
+    #[expect(clippy::cast_possible_truncation, reason = "it is below 64")]
+    fn filled(&self) -> usize {
+        (self.length % BLOCK as u64) as usize
+    }
+}
+
+fn sha2_compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
+    sha2::block_api::compress256(state, blocks);
+}
+
+/// Copies `from` to the place `at`, as far as there is room.
+fn copy(to: &mut [u8], at: usize, from: &[u8]) {
+    for (place, byte) in to.iter_mut().skip(at).zip(from) {
+        *place = *byte;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sha2::Digest;
+
+    use super::*;
+
+    /// Every way that this machine can go.
+    fn ways() -> Vec<Compress> {
+        [Some(sha2_compress as Compress), avx2::compress()].into_iter().flatten().collect()
+    }
+
+    fn hash(compress: Compress, parts: &[&[u8]]) -> [u8; 32] {
+        let mut hasher = Sha256::default();
+        for part in parts {
+            hasher.update_with(compress, part);
+        }
+        hasher.finish_with(compress)
+    }
+
+    #[test]
+    fn the_standards_own_examples() {
+        let hex = |hash: [u8; 32]| hash.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        for way in ways() {
+            assert_eq!(
+                hex(hash(way, &[b"abc"])),
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+            );
+            assert_eq!(
+                hex(hash(way, &[b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"])),
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+            );
+            assert_eq!(
+                hex(hash(way, &[])),
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+            );
+        }
+    }
+
+    #[test]
+    fn every_length_around_the_block() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(520).collect();
+        for length in 0..bytes.len() {
+            let expected: [u8; 32] = sha2::Sha256::digest(&bytes[..length]).into();
+            for way in ways() {
+                assert_eq!(hash(way, &[&bytes[..length]]), expected, "{length} bytes");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn any_split_and_any_save_is_the_hash_of_the_whole(
+            bytes in prop::collection::vec(any::<u8>(), 0..2000),
+            cuts in (0..2000_usize, 0..2000_usize),
+        ) {
+            let expected: [u8; 32] = sha2::Sha256::digest(&bytes).into();
+            let first = cuts.0.min(bytes.len());
+            let second = cuts.1.clamp(first, bytes.len());
+            let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+            for way in ways() {
+                prop_assert_eq!(hash(way, &parts), expected);
+            }
+            let mut hasher = Sha256::default();
+            hasher.update(parts[0]);
+            let mut hasher = Sha256::restore(&hasher.save());
+            hasher.update(parts[1]);
+            let mut hasher = Sha256::restore(&hasher.save());
+            hasher.update(parts[2]);
+            prop_assert_eq!(hasher.len(), bytes.len() as u64);
+            prop_assert_eq!(hasher.finish(), expected);
+        }
+    }
+}
