@@ -89,9 +89,10 @@ fn many_layers(stage: &Stage) -> Result<()> {
 fn search(stage: &Stage) -> Result<()> {
     let docker = Docker::start(stage)?;
     stage.with_registry(|registry| {
-        for name in ["team/app_one:v1", "team/app-two:v1", "other/tool:v1"] {
+        for (name, layers) in [("team/app_one:v1", 1), ("team/app-two:v1", 2), ("other/tool:v1", 3)]
+        {
             let name = registry.name(name);
-            docker.build(&name, 1)?;
+            docker.build(&name, layers)?;
             docker.push(&name)?;
         }
         let search = |term: &str| {
