@@ -82,7 +82,7 @@ impl Registry {
         let session = Session::new(self, repository, id);
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
-            let receiver = session.receive(range, chunks).await?;
+            let (receiver, _) = session.receive(range, chunks).await?;
             session.save(receiver.progress()).await?;
             Ok(UploadProgress { received: receiver.received(), id: session.id })
         })
@@ -106,7 +106,11 @@ impl Registry {
             if let Some(stored) = session.recover(&digest).await? {
                 return Ok(stored);
             }
-            let receiver = session.receive(range, chunks).await?;
+            let (receiver, acknowledged) = session.receive(range, chunks).await?;
+            if acknowledged > 0 && receiver.received() > acknowledged {
+                // If the process dies before the end of this, `recover` needs the whole.
+                session.save(receiver.progress()).await?;
+            }
             let upload = session.upload_id()?;
             let registry = &session.registry;
             let stored = registry
@@ -161,12 +165,12 @@ impl Session {
         Self { registry: registry.clone(), repository: repository.clone(), id: id.to_owned() }
     }
 
-    /// Takes in a request's bytes.
+    /// Takes in a request's bytes. Also returns how many earlier requests had brought.
     async fn receive(
         &self,
         range: Option<ChunkRange>,
         mut chunks: Chunks,
-    ) -> Result<Receiver, Error> {
+    ) -> Result<(Receiver, u64), Error> {
         let mut receiver = self.resume().await?;
         let before = receiver.received();
         if let Some(ChunkRange { start, .. }) = range
@@ -193,7 +197,7 @@ impl Session {
             Some(ChunkRange { length, .. }) if length != found => {
                 Err(Error::ChunkSize { expected: length, found })
             }
-            _ => Ok(receiver),
+            _ => Ok((receiver, before)),
         }
     }
 

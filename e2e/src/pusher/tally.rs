@@ -33,8 +33,10 @@ impl Tally {
         }
     }
 
-    /// An error if the run did not do everything at least once.
-    pub(crate) fn is_varied(&self) -> Result<()> {
+    /// An error if acknowledged bytes were lost, or if the run did not do everything at least
+    /// once.
+    pub(crate) fn is_good(&self) -> Result<()> {
+        ensure!(self.lost == 0, "bytes that had been acknowledged were lost: {self}");
         ensure!(
             [self.blobs, self.mounts, self.manifests, self.moves, self.resumed]
                 .iter()

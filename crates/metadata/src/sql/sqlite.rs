@@ -16,9 +16,9 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::{Durability, Row, Tx, TxFuture, Value};
@@ -80,11 +80,14 @@ impl Database {
     pub(super) fn open_read_only(path: &Path) -> Result<Self, Error> {
         let database =
             Self { path: path.to_owned(), readers: Mutex::default(), jobs: None, writer: None };
-        let mut reader = database.reader()?;
-        if control(&mut reader, "SELECT 1 FROM sqlite_schema LIMIT 1").is_err() {
-            let connection = Connection::open_immutable(path)?;
-            reader = Tx { connection: super::Connection::Sqlite(connection) };
+        let mut reader = Connection::open_for_reading(path)?;
+        match reader.0.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+                reader = Connection::open_immutable(path)?;
+            }
+            looked => looked?,
         }
+        let reader = Tx { connection: super::Connection::Sqlite(reader) };
         database.give_back(reader);
         Ok(database)
     }
