@@ -1,24 +1,21 @@
 //! Bytes on their way in: hashed and stored while they arrive.
 //!
-//! What comes is gathered into batches of half a megabyte. While one batch arrives, the batch
-//! before it is hashed on one thread and written on another. So an upload holds two batches in
-//! memory whatever its size, and no byte is read twice.
+//! What comes is gathered into buffers of 256 KiB. While one fills, the one before it is hashed on
+//! one thread and written on another. So an upload holds two of them in memory whatever its size,
+//! and no byte is read twice.
 
 use std::pin::Pin;
 
 use blobs::{Buffer, Error as BlobError, Future, Upload};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use oci::Hasher;
 use tokio::task::JoinHandle;
 
 use crate::Error;
 
-/// A batch is passed on when it has filled this many buffers.
-const BATCH_BUFFERS: usize = 2;
-
 /// Below this, hashing takes less time than handing it to another thread.
-const SMALL_BATCH_BYTES: usize = 32 << 10;
+const SMALL: usize = 32 << 10;
 
 /// After this many bytes an upload's progress is worth saving.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
@@ -45,12 +42,14 @@ pub(crate) enum Received {
 pub(crate) struct Receiver {
     upload: Box<dyn Upload>,
     hasher: Hasher,
+    /// What came with bytes that were taken in, but had no room beside them.
+    rest: Bytes,
 }
 
 impl Receiver {
     /// Goes on with an upload, whose bytes so far `hasher` has seen.
     pub(crate) fn new(upload: Box<dyn Upload>, hasher: Hasher) -> Self {
-        Self { upload, hasher }
+        Self { upload, hasher, rest: Bytes::new() }
     }
 
     /// Bytes received, in this request and before it.
@@ -74,42 +73,43 @@ impl Receiver {
 
     /// Takes in what comes until there is a reason to come back. All that came before the reason
     /// is hashed and stored then.
-    pub(crate) async fn receive(self, chunks: &mut Chunks) -> Result<(Self, Received), Error> {
+    pub(crate) async fn receive(mut self, chunks: &mut Chunks) -> Result<(Self, Received), Error> {
         let goal = self.received() + CHECKPOINT_BYTES;
         let mut expected = self.received();
+        let mut rest = std::mem::take(&mut self.rest);
         let mut stage = Stage::Idle(self);
         loop {
-            let (batch, end) = next_batch(chunks).await;
+            let (batch, end) = next_batch(chunks, &mut rest).await;
             let receiver = stage.finish().await?;
-            expected += batch.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+            expected += batch.len() as u64;
             stage = receiver.start(batch);
             let reason = match end {
                 Some(end) => end,
                 None if expected >= goal => Received::Checkpoint,
                 None => continue,
             };
-            return Ok((stage.finish().await?, reason));
+            let receiver = stage.finish().await?;
+            return Ok((Self { rest, ..receiver }, reason));
         }
     }
 
-    /// Sets hashing and writing of the batch going.
-    fn start(self, batch: Vec<Bytes>) -> Stage {
+    /// Sets hashing and writing of a batch going.
+    fn start(self, batch: Bytes) -> Stage {
         if batch.is_empty() {
             return Stage::Idle(self);
         }
         let mut hasher = self.hasher;
-        let size = batch.iter().map(Bytes::len).sum::<usize>();
-        let hashing = if size <= SMALL_BATCH_BYTES {
-            hash(&mut hasher, &batch);
+        let hashing = if batch.len() <= SMALL {
+            hasher.update(&batch);
             Hashing::Done(hasher)
         } else {
             let batch = batch.clone();
             Hashing::Running(tokio::task::spawn_blocking(move || {
-                hash(&mut hasher, &batch);
+                hasher.update(&batch);
                 hasher
             }))
         };
-        Stage::Busy { hashing, writing: self.upload.append(batch) }
+        Stage::Busy { hashing, writing: self.upload.append(vec![batch]) }
     }
 }
 
@@ -137,43 +137,27 @@ impl Stage {
             // It fails only when the program is ending.
             Hashing::Running(task) => task.await.map_err(|_| Error::Interrupted)?,
         };
-        Ok(Receiver { upload, hasher })
+        Ok(Receiver::new(upload, hasher))
     }
 }
 
-fn hash(hasher: &mut Hasher, batch: &[Bytes]) {
-    for chunk in batch {
-        hasher.update(chunk);
-    }
-}
-
-/// Gathers what comes. With the last batch: why there is no more.
+/// Fills a buffer with what comes, beginning with `rest`, where what has no room is left. With the
+/// last batch: why there is no more.
 ///
 /// The bytes are copied, so that the connection can read on into memory that it has already.
-async fn next_batch(chunks: &mut Chunks) -> (Vec<Bytes>, Option<Received>) {
-    let mut batch = Vec::new();
+async fn next_batch(chunks: &mut Chunks, rest: &mut Bytes) -> (Bytes, Option<Received>) {
     let mut buffer = Buffer::take();
     let end = loop {
+        let left = buffer.fill(rest).len();
+        rest.advance(rest.len() - left);
+        if buffer.is_full() {
+            break None;
+        }
         match std::future::poll_fn(|context| chunks.as_mut().poll_next(context)).await {
-            Some(Ok(chunk)) => {
-                let mut rest = &chunk[..];
-                while !rest.is_empty() {
-                    rest = buffer.fill(rest);
-                    if buffer.is_full() {
-                        batch.push(std::mem::replace(&mut buffer, Buffer::take()).freeze());
-                    }
-                }
-            }
+            Some(Ok(chunk)) => *rest = chunk,
             Some(Err(Interrupted)) => break Some(Received::Interrupted),
             None => break Some(Received::All),
         }
-        if batch.len() >= BATCH_BUFFERS {
-            break None;
-        }
     };
-    let last = buffer.freeze();
-    if !last.is_empty() {
-        batch.push(last);
-    }
-    (batch, end)
+    (buffer.freeze(), end)
 }

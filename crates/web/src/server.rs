@@ -22,7 +22,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 const WRITE_STALL: Duration = Duration::from_mins(1);
 
 /// The most that is read at once, and the largest head of a request.
-const MAX_BUFFER: usize = 256 << 10;
+const MAX_BUFFER: usize = 64 << 10;
 
 /// Where the server is on its way to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
