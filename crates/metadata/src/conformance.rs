@@ -266,6 +266,16 @@ async fn keeps_uploads(metadata: &Metadata) -> Outcome {
     };
     ensure(idle(200).await?.is_empty(), "not idle yet")?;
     ensure(idle(201).await? == ["id-1"], "idle")?;
+    let still_idle = metadata
+        .read(&(), |tx, ()| {
+            Box::pin(async move {
+                let now = uploads::is_idle_since(tx, "id-1", 201).await?;
+                let before = uploads::is_idle_since(tx, "id-1", 200).await?;
+                Ok::<_, Error>((now, before))
+            })
+        })
+        .await?;
+    ensure(still_idle == (true, false), "idle since its last write")?;
     let deleted = write(metadata, (), |tx, ()| {
         Box::pin(async move {
             Ok((uploads::delete(tx, "id-1").await?, uploads::exists(tx, "id-1").await?))

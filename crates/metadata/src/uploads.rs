@@ -85,6 +85,12 @@ pub async fn idle_since(tx: &mut Tx, before: i64, limit: u64) -> Result<Vec<Stri
     rows.iter().map(|row| row.text(0)).collect()
 }
 
+/// Whether nothing was written to the session since `before`.
+pub async fn is_idle_since(tx: &mut Tx, id: &str, before: i64) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM uploads WHERE id = $1 AND updated_at < $2";
+    Ok(tx.query_one(sql, &[id.into(), before.into()]).await?.is_some())
+}
+
 /// Whether a session called `id` exists, in whichever repository.
 pub async fn exists(tx: &mut Tx, id: &str) -> Result<bool, Error> {
     Ok(tx.query_one("SELECT 1 FROM uploads WHERE id = $1", &[id.into()]).await?.is_some())

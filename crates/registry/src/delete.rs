@@ -5,20 +5,24 @@
 use metadata::{Durability, manifests, repositories, tags};
 use oci::{Digest, Reference, RepositoryName};
 
+use crate::manifest::{Precondition, check_preconditions};
 use crate::{Error, Registry};
 
 impl Registry {
-    /// Removes a tag; or, by digest, a manifest with all the tags that point to it.
+    /// Removes a tag; or, by digest, a manifest with all the tags that point to it; if what
+    /// `preconditions` ask for is true of it.
     pub async fn delete_manifest(
         &self,
         repository: &RepositoryName,
         reference: &Reference,
+        preconditions: Vec<Precondition>,
     ) -> Result<(), Error> {
         self.check_deletes()?;
-        let input = (repository.clone(), reference.clone());
+        let input = (repository.clone(), reference.clone(), preconditions);
         self.metadata()
-            .write(Durability::Power, input, |tx, (repository, reference)| {
+            .write(Durability::Power, input, |tx, (repository, reference, preconditions)| {
                 Box::pin(async move {
+                    check_preconditions(tx, repository, reference, preconditions).await?;
                     let deleted = match (repositories::find(tx, repository).await?, reference) {
                         (None, _) => false,
                         (Some(id), Reference::Tag(tag)) => tags::delete(tx, id, tag).await?,

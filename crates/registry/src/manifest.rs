@@ -159,13 +159,7 @@ fn describe(parsed: &Manifest, digest: Digest) -> NewManifest {
 /// Refuses a manifest whose condition does not hold or whose references are missing.
 async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     let push = &accepted.push;
-    if !push.preconditions.is_empty() {
-        let current = metadata::manifests::find(tx, &push.repository, &push.reference).await?;
-        let current = current.map(|manifest| manifest.digest);
-        if !push.preconditions.iter().all(|condition| condition.holds(current.as_ref())) {
-            return Err(Error::PreconditionFailed { current });
-        }
-    }
+    check_preconditions(tx, &push.repository, &push.reference, &push.preconditions).await?;
     let repository = repositories::find(tx, &push.repository).await?;
     let mut missing = Vec::new();
     let mut seen = HashSet::new();
@@ -190,6 +184,25 @@ async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
         }
     }
     if missing.is_empty() { Ok(()) } else { Err(Error::ManifestReferencesMissing(missing)) }
+}
+
+/// Refuses what a client wants to do with `reference` if it is not what the client believes.
+pub(crate) async fn check_preconditions(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    reference: &Reference,
+    preconditions: &[Precondition],
+) -> Result<(), Error> {
+    if preconditions.is_empty() {
+        return Ok(());
+    }
+    let current = metadata::manifests::find(tx, repository, reference).await?;
+    let current = current.map(|manifest| manifest.digest);
+    if preconditions.iter().all(|condition| condition.holds(current.as_ref())) {
+        Ok(())
+    } else {
+        Err(Error::PreconditionFailed { current })
+    }
 }
 
 async fn write_down(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {

@@ -30,8 +30,17 @@ impl Registry {
                 .await?;
             let mut removed = 0;
             for id in &idle {
-                // Whoever is writing to it right now proves that it is not idle.
-                if let Ok(_turn) = self.shared.sessions.take_turn(id).await {
+                // Whoever is writing to it right now, or was a moment ago, proves that it is not.
+                let Some(_turn) = self.shared.sessions.try_turn(id) else {
+                    continue;
+                };
+                let still_idle = self
+                    .metadata()
+                    .read(&(id, before), |tx, (id, before)| {
+                        Box::pin(uploads::is_idle_since(tx, id, *before))
+                    })
+                    .await?;
+                if still_idle {
                     self.forget_upload(id).await?;
                     removed += 1;
                 }

@@ -146,12 +146,16 @@ impl Stage {
 ///
 /// The bytes are copied, so that the connection can read on into memory that it has already.
 async fn next_batch(chunks: &mut Chunks, rest: &mut Bytes) -> (Bytes, Option<Received>) {
-    let mut buffer = Buffer::take();
+    // Taken when there is something for it: a client that says nothing costs nothing.
+    let mut buffer: Option<Buffer> = None;
     let end = loop {
-        let left = buffer.fill(rest).len();
-        rest.advance(rest.len() - left);
-        if buffer.is_full() {
-            break None;
+        if !rest.is_empty() {
+            let buffer = buffer.get_or_insert_with(Buffer::take);
+            let left = buffer.fill(rest).len();
+            rest.advance(rest.len() - left);
+            if buffer.is_full() {
+                break None;
+            }
         }
         match std::future::poll_fn(|context| chunks.as_mut().poll_next(context)).await {
             Some(Ok(chunk)) => *rest = chunk,
@@ -159,5 +163,5 @@ async fn next_batch(chunks: &mut Chunks, rest: &mut Bytes) -> (Bytes, Option<Rec
             None => break Some(Received::All),
         }
     };
-    (buffer.freeze(), end)
+    (buffer.map(Buffer::freeze).unwrap_or_default(), end)
 }

@@ -12,6 +12,9 @@ use oci::{Descriptor, Digest, Manifest, Reference, RepositoryName};
 
 use crate::{Error, Registry};
 
+/// Entries of an index under the referrers tag that a page looks at, at most.
+const MAX_TAGGED: usize = 5000;
+
 /// Which referrers are asked for.
 #[derive(Clone, Debug)]
 pub struct ReferrersQuery {
@@ -50,7 +53,8 @@ impl Registry {
         Ok(ReferrersPage { descriptors: found, more })
     }
 
-    /// What the index under the referrers tag lists, if there is one.
+    /// What the index under the referrers tag lists for this page, if there is one: in the order
+    /// of the digests.
     async fn tagged_referrers(&self, query: &ReferrersQuery) -> Result<Vec<Descriptor>, Error> {
         let tag = Reference::Tag(query.subject.referrers_tag());
         let index: Option<StoredManifest> = self
@@ -65,8 +69,21 @@ impl Registry {
         let Some(content) = self.manifest_content(&index.blob).await? else {
             return Ok(Vec::new());
         };
-        let parsed = Manifest::parse(&content, Some(&index.media_type));
-        Ok(parsed.map(|index| index.manifests).unwrap_or_default())
+        // It may have thousands of entries, which are not worth a wait of other requests.
+        let (last, artifact_type) = (query.last, query.artifact_type.clone());
+        let parsing = tokio::task::spawn_blocking(move || {
+            let index = Manifest::parse(&content, Some(&index.media_type)).ok()?;
+            let mut wanted = index.manifests;
+            wanted.retain(|descriptor| {
+                let is_after = last.is_none_or(|last| descriptor.digest > last);
+                is_after && (artifact_type.is_none() || descriptor.artifact_type == artifact_type)
+            });
+            wanted.sort_by_key(|descriptor| descriptor.digest);
+            wanted.dedup_by_key(|descriptor| descriptor.digest);
+            wanted.truncate(MAX_TAGGED);
+            Some(wanted)
+        });
+        Ok(parsing.await.ok().flatten().unwrap_or_default())
     }
 }
 
@@ -82,24 +99,19 @@ async fn find(
     let repository = &query.repository;
     let stored =
         manifests::referrers(tx, repository, &query.subject, artifact_type, last, limit).await?;
-    let mut found: BTreeMap<Vec<u8>, Descriptor> = BTreeMap::new();
+    let mut found: BTreeMap<Digest, Descriptor> = BTreeMap::new();
     if let Some(id) = repositories::find(tx, repository).await? {
-        let wanted = tagged.iter().filter(|descriptor| {
-            let after = last.is_none_or(|last| descriptor.digest.to_bytes() > last.to_bytes());
-            let kind =
-                artifact_type.is_none_or(|kind| descriptor.artifact_type.as_deref() == Some(kind));
-            after && kind
-        });
-        for descriptor in wanted {
+        for descriptor in tagged {
+            if found.len() as u64 == limit {
+                break;
+            }
             // The index may list what was deleted since.
             if manifests::exists(tx, id, &descriptor.digest).await? {
-                found.insert(descriptor.digest.to_bytes(), descriptor.clone());
+                found.insert(descriptor.digest, descriptor.clone());
             }
         }
     }
-    found.extend(
-        stored.into_iter().map(|referrer| (referrer.digest.to_bytes(), describe(referrer))),
-    );
+    found.extend(stored.into_iter().map(|referrer| (referrer.digest, describe(referrer))));
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     Ok(found.into_values().take(limit).collect())
 }

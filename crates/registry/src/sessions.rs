@@ -33,6 +33,14 @@ impl Sessions {
         turn.map(|guard| Turn { _guard: guard }).map_err(|_| Error::UploadBusy)
     }
 
+    /// The right to write to the upload called `id`, unless somebody has it.
+    pub(crate) fn try_turn(&self, id: &str) -> Option<Turn> {
+        let lock = Arc::clone(self.busy().entry(id.to_owned()).or_default());
+        let turn = lock.try_lock_owned();
+        self.busy().retain(|_, lock| Arc::strong_count(lock) > 1);
+        turn.ok().map(|guard| Turn { _guard: guard })
+    }
+
     fn busy(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<()>>>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }

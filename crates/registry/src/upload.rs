@@ -116,7 +116,9 @@ impl Registry {
             let stored = registry
                 .store_blob(&session.repository, upload, Some(&session.id), receiver, &digest)
                 .await;
-            if let Err(Error::DigestMismatch { .. }) = stored {
+            // After a failed sync the bytes may be lost although a second one would succeed (the
+            // kernel tells once), so they are never trusted again.
+            if let Err(Error::DigestMismatch { .. } | Error::Storage(_)) = stored {
                 session.end().await?;
             }
             stored

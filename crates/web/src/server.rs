@@ -149,8 +149,13 @@ async fn serve_connection(
             }
         }
     };
-    if let Err(error) = &result {
-        tracing::debug!(%peer, %error, "connection ended");
+    match &result {
+        // Answered by hyper itself, with a status and nothing else; docker's try of TLS is one.
+        Err(error) if error.is_parse() => {
+            tracing::info!(%peer, %error, "a request that is not HTTP was refused");
+        }
+        Err(error) => tracing::debug!(%peer, %error, "connection ended"),
+        Ok(()) => {}
     }
     result.is_err()
 }

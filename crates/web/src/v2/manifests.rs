@@ -14,8 +14,9 @@ use crate::{RequestBody, Response, ResponseBody};
 
 const ALLOWED: [Method; 4] = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
 
-/// Tags that one push may set.
-const MAX_TAGS: usize = 100;
+/// Tags that one push may set. Each is a header of the answer, and many clients take no more than
+/// 100 of those.
+const MAX_TAGS: usize = 50;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -39,7 +40,9 @@ pub(crate) async fn handle(
     match *request.method() {
         Method::PUT => put(request, repository, reference, body).await,
         Method::DELETE => {
-            let deleted = request.registry().delete_manifest(&repository, &reference).await;
+            let conditions = preconditions(request.headers())?;
+            let deleted =
+                request.registry().delete_manifest(&repository, &reference, conditions).await;
             deleted.map_err(|error| refuse_delete(error, &ALLOWED))?;
             Ok(empty(StatusCode::ACCEPTED))
         }
