@@ -30,7 +30,6 @@ pub struct RequestBody {
     /// announces this and sends all the same may lose the answer.)
     waits_for_continue: bool,
     silence: Option<Pin<Box<Sleep>>>,
-    received: u64,
 }
 
 /// A body was not taken in whole.
@@ -50,7 +49,7 @@ impl RequestBody {
             .get(http::header::EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let body = (!body.is_end_stream()).then(|| body.map_err(|_| Interrupted).boxed_unsync());
-        Self { body, waits_for_continue, silence: None, received: 0 }
+        Self { body, waits_for_continue, silence: None }
     }
 
     /// The bytes as they come.
@@ -98,7 +97,6 @@ impl Stream for RequestBody {
                     // Trailers say nothing that we know of.
                     if let Ok(data) = frame.into_data() {
                         this.waits_for_continue = false;
-                        this.received += data.len() as u64;
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
