@@ -25,7 +25,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 const CLIENTS: usize = 6;
-/// The longest blob: the registry takes in about a megabyte at once.
+/// The longest blob: many times what the registry takes in at once.
 const LONGEST: usize = 3_000_000;
 /// The longest time from the start of the process to its first answer.
 const START_LIMIT: Duration = Duration::from_secs(2);

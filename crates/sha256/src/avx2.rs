@@ -8,8 +8,7 @@ use crate::Compress;
 pub(crate) fn compress() -> Option<Compress> {
     #[cfg(target_arch = "x86_64")]
     {
-        let able = ["avx2", "bmi1", "bmi2"].len() == 3
-            && std::arch::is_x86_feature_detected!("avx2")
+        let able = std::arch::is_x86_feature_detected!("avx2")
             && std::arch::is_x86_feature_detected!("bmi1")
             && std::arch::is_x86_feature_detected!("bmi2");
         able.then_some(x86_64::call as Compress)
