@@ -36,6 +36,22 @@ async fn what_was_written_is_there_after_opening_again() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_start_that_was_cut_short_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    for leftover in ["db", "db.new", "db.new-wal", "db.new-journal", "db-wal"] {
+        let rubbish = if leftover == "db" { vec![] } else { vec![7; 5000] };
+        std::fs::write(folder.path().join(leftover), rubbish).unwrap();
+    }
+    let metadata = Metadata::open_sqlite(&path).await.unwrap();
+    metadata::conformance::run(&metadata).await.unwrap();
+    drop(metadata);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!folder.path().join("db.new").exists());
+}
+
+#[tokio::test]
 async fn only_its_owner_may_read_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");

@@ -105,8 +105,10 @@ impl History {
             }
         }
         for (nth, &event) in changes.iter().step_by(step).enumerate() {
-            if let Some(&model) = models.get(nth % models.len()) {
-                cuts.push(Cut { event, model });
+            for (place, &model) in models.iter().enumerate() {
+                if all || place == nth % models.len() {
+                    cuts.push(Cut { event, model });
+                }
             }
         }
         cuts.sort_by_key(|cut| cut.event);

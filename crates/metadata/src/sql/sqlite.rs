@@ -260,9 +260,10 @@ fn control(tx: &mut Tx, sql: &'static str) -> Result<(), Error> {
     }
 }
 
-/// Makes the file before SQLite does, so that it and its journal are never readable by others.
+/// Makes sure that there is a file, readable by nobody else. A new one comes into its place whole:
+/// whenever the power goes, the file under this name is a database or is not there.
 fn create_private(path: &Path) -> Result<(), Error> {
-    create_or_open(path).map_err(|error| {
+    let failed = |error: io::Error| {
         let kind = match error.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 ErrorKind::ReadOnly
@@ -271,23 +272,47 @@ fn create_private(path: &Path) -> Result<(), Error> {
             _ => ErrorKind::Other,
         };
         Error::new(kind, format!("cannot open {}: {error}", path.display()))
-    })
+    };
+    match OpenOptions::new().read(true).write(true).open(path).and_then(|file| file.metadata()) {
+        Ok(found) if found.len() > 0 => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        // An empty file is what a crash or a full disk may leave of a new one.
+        _ => {}
+    }
+    // The log of a database that is gone would be replayed into the new one.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let new = path.with_added_extension("new");
+    remove(Path::new(&log)).map_err(failed)?;
+    let file = empty_file(&new).map_err(failed)?;
+    mark_new_file(&new)?;
+    let folder = path.parent().unwrap_or(path);
+    file.sync_all()
+        .and_then(|()| std::fs::rename(&new, path))
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(failed)
 }
 
-fn create_or_open(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    match options.create_new(true).open(path) {
-        // SQLite syncs what it writes, but not the name of a file that it did not make.
-        Ok(_) => path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            options.create_new(false).open(path).map(drop)
-        }
-        Err(error) => Err(error),
+fn empty_file(path: &Path) -> io::Result<File> {
+    remove(path)?;
+    OpenOptions::new().read(true).write(true).mode(0o600).create_new(true).open(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
-/// Checks that the file is ours (or empty) and sets what lasts in it.
+/// Makes an empty file ours. Nothing of it counts before the caller has synced it.
+fn mark_new_file(path: &Path) -> Result<(), Error> {
+    Connection::open(path)?.statement(&format!(
+        "PRAGMA synchronous=OFF; PRAGMA application_id={APPLICATION_ID}; PRAGMA journal_mode=WAL;"
+    ))
+}
+
+/// Checks that the file is ours and sets what lasts in it.
 fn prepare_file(tx: &mut Tx, path: &Path) -> Result<(), Error> {
     let super::Connection::Sqlite(connection) = &mut tx.connection else {
         return Ok(());
@@ -299,29 +324,13 @@ fn prepare_file(tx: &mut Tx, path: &Path) -> Result<(), Error> {
         ),
         _ => error,
     };
-    let id = connection.pragma("PRAGMA application_id").map_err(explain)?;
-    let tables = connection.pragma("SELECT count(*) FROM sqlite_schema").map_err(explain)?;
-    match (id, tables) {
-        (APPLICATION_ID, _) => connection.statement("PRAGMA journal_mode=WAL").map_err(explain)?,
-        (0, 0) => mark_new_file(connection, path)?,
-        _ => {
-            return Err(Error::new(
-                ErrorKind::Damaged,
-                format!("{} is the database of another program", path.display()),
-            ));
-        }
+    if connection.pragma("PRAGMA application_id").map_err(explain)? != APPLICATION_ID {
+        return Err(Error::new(
+            ErrorKind::Damaged,
+            format!("{} is the database of another program", path.display()),
+        ));
     }
-    connection.statement("PRAGMA foreign_keys=ON").map_err(explain)
-}
-
-/// Makes an empty file ours, with one wait for the disk instead of one for each step.
-fn mark_new_file(connection: &mut Connection, path: &Path) -> Result<(), Error> {
-    connection.statement(&format!(
-        "PRAGMA synchronous=OFF; PRAGMA application_id={APPLICATION_ID}; PRAGMA journal_mode=WAL;"
-    ))?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| {
-        Error::new(ErrorKind::Other, format!("cannot sync {}: {error}", path.display()))
-    })
+    connection.statement("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON").map_err(explain)
 }
 
 /// One connection to the file.
