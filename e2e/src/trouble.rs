@@ -14,6 +14,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("trouble: a full disk", 120, disk::full),
     Scenario::new("trouble: an upload fills the disk", 120, disk::filled_by_upload),
     Scenario::new("trouble: a folder that becomes read-only", 60, disk::read_only),
+    Scenario::new("trouble: a disk that fails to sync", 60, disk::failing),
     Scenario::new("trouble: a blob file vanished", 60, disk::vanished),
     Scenario::new("trouble: a blob file truncated", 60, disk::truncated),
     Scenario::new("trouble: a manifest file truncated", 60, disk::truncated_manifest),

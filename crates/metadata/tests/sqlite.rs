@@ -63,6 +63,18 @@ async fn only_its_owner_may_read_it() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_removed_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let metadata = Metadata::open_sqlite(&path).await.unwrap();
+    metadata.ping().await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(metadata.ping().await.unwrap_err().kind(), ErrorKind::Damaged);
+    drop(Metadata::open_sqlite(&path).await.unwrap());
+    assert_eq!(metadata.ping().await.unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+#[tokio::test]
 async fn what_is_not_ours_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");

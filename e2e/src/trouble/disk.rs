@@ -3,15 +3,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::refused;
-use crate::http::{Answer, sha256};
+use crate::http::{Answer, sha256, with_query};
 use crate::image::{media_type, pseudo_random};
 use crate::registry::Registry;
-use crate::scenario::Stage;
+use crate::scenario::{Stage, wait_until};
 
 const REPOSITORY: &str = "trouble/disk";
 const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
@@ -98,6 +99,66 @@ fn refuse_writes(registry: &Registry) -> Result<()> {
     refused(push_at_once(registry, &blob)?, 503, "UNAVAILABLE").context("a blob")?;
     refused(push_manifest(registry, "new", &[])?, 503, "UNAVAILABLE").context("a manifest")?;
     registry.http.read_whole(REPOSITORY, "before").context("a pull from a read-only folder")?;
+    Ok(())
+}
+
+/// For a while the disk reports an error for everything that should be synced.
+/// What was not synced is not acknowledged, then or later.
+pub(super) fn failing(stage: &Stage) -> Result<()> {
+    stage.with_registry(|registry| {
+        push_image(registry, "before")?;
+        let blob = pseudo_random("failing", 50_000);
+        let session = registry.http.open_upload(REPOSITORY)?;
+        registry.http.send("PATCH", &session, &[OCTETS], blob.as_slice())?.expect(202)?;
+
+        let mut fault = stage.daemon("strace", "strace", |command| {
+            command
+                .args(["-f", "-qq", "-e", "trace=fsync,fdatasync"])
+                .args(["-e", "inject=fsync,fdatasync:error=EIO", "-p"])
+                .arg(registry.pid().to_string());
+        })?;
+        wait_until(Duration::from_secs(20), || is_traced(registry.pid()))?;
+        let put = with_query(&session, "digest", &sha256(&blob));
+        let refusals = || -> Result<()> {
+            let http = &registry.http;
+            refused(http.send("PUT", &put, &[OCTETS], &[] as &[u8])?, 500, "UNKNOWN")
+                .context("the end of an upload")?;
+            for _ in 0..3 {
+                refused(push_at_once(registry, &blob)?, 500, "UNKNOWN").context("a blob")?;
+                refused(push_manifest(registry, "failing", &[])?, 500, "UNKNOWN")
+                    .context("a manifest")?;
+            }
+            let path = format!("/v2/{REPOSITORY}/blobs/{}", sha256(&blob));
+            http.get(&path)?.expect(404).context("a blob that was not acknowledged")?;
+            http.get(&format!("/v2/{REPOSITORY}/manifests/failing"))?.expect(404)?;
+            http.read_whole(REPOSITORY, "before").map(drop).context("a pull meanwhile")
+        };
+        let refusals = refusals();
+        fault.stop(Duration::from_secs(20))?;
+        refusals?;
+
+        // Its bytes may be gone from the disk, whatever a second sync says.
+        registry
+            .http
+            .send("PUT", &put, &[OCTETS], &[] as &[u8])?
+            .expect(404)
+            .context("an upload whose end failed")?;
+        push_image(registry, "after").context("with a disk that syncs again")?;
+        registry.kill()?;
+        registry.restart(stage)?;
+        for tag in ["before", "after"] {
+            registry.http.read_whole(REPOSITORY, tag)?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether every thread of a process is in the hands of a tracer.
+fn is_traced(process: u32) -> Result<()> {
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let status = std::fs::read_to_string(thread?.path().join("status"))?;
+        ensure!(!status.contains("TracerPid:\t0\n"), "a thread is not traced yet");
+    }
     Ok(())
 }
 

@@ -124,6 +124,9 @@ impl Metadata {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
+        if let Engine::Sqlite(database) = &self.engine {
+            database.check_file()?;
+        }
         self.read(&(), |tx, ()| Box::pin(async move { tx.statement("SELECT 1").await })).await
     }
 

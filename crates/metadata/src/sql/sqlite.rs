@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -22,7 +22,7 @@ use rusqlite::{ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::{Durability, Row, Tx, TxFuture, Value};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, migrate};
 
 pub(super) const DIALECT: &[(&str, &str)] =
     &[("{ID}", "INTEGER PRIMARY KEY AUTOINCREMENT"), ("{TEXT}", "TEXT"), ("{BYTES}", "BLOB")];
@@ -38,6 +38,8 @@ const MAX_IDLE_READERS: usize = 16;
 
 pub(super) struct Database {
     path: PathBuf,
+    /// The file that was opened under this path: its device and number.
+    file: (u64, u64),
     readers: Mutex<Vec<Tx>>,
     /// `None` only while dropping, and for a database opened for reading.
     jobs: Option<mpsc::Sender<Job>>,
@@ -71,6 +73,7 @@ impl Database {
             })?;
         Ok(Self {
             path: path.to_owned(),
+            file: identity(path)?,
             readers: Mutex::new(Vec::new()),
             jobs: Some(jobs),
             writer: Some(thread),
@@ -78,8 +81,13 @@ impl Database {
     }
 
     pub(super) fn open_read_only(path: &Path) -> Result<Self, Error> {
-        let database =
-            Self { path: path.to_owned(), readers: Mutex::default(), jobs: None, writer: None };
+        let database = Self {
+            path: path.to_owned(),
+            file: identity(path)?,
+            readers: Mutex::default(),
+            jobs: None,
+            writer: None,
+        };
         let mut reader = Connection::open_for_reading(path)?;
         match reader.0.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
@@ -100,6 +108,16 @@ impl Database {
         }
         let connection = Connection::open_for_reading(&self.path)?;
         Ok(Tx { connection: super::Connection::Sqlite(connection) })
+    }
+
+    /// Fails if the file was removed or replaced since it was opened: what is written now would be
+    /// gone after the next start.
+    pub(super) fn check_file(&self) -> Result<(), Error> {
+        if identity(&self.path)? == self.file {
+            return Ok(());
+        }
+        let message = format!("{} is another file than at the start", self.path.display());
+        Err(Error::new(ErrorKind::Damaged, message))
     }
 
     pub(super) fn give_back(&self, reader: Tx) {
@@ -293,6 +311,13 @@ fn create_private(path: &Path) -> Result<(), Error> {
         .map_err(failed)
 }
 
+fn identity(path: &Path) -> Result<(u64, u64), Error> {
+    let found = std::fs::metadata(path).map_err(|error| {
+        Error::new(ErrorKind::Damaged, format!("cannot find {}: {error}", path.display()))
+    })?;
+    Ok((found.dev(), found.ino()))
+}
+
 fn empty_file(path: &Path) -> io::Result<File> {
     remove(path)?;
     OpenOptions::new().read(true).write(true).mode(0o600).create_new(true).open(path)
@@ -305,11 +330,18 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty file ours. Nothing of it counts before the caller has synced it.
+/// Makes an empty file ours, with the schema in it. Nothing of it counts before the caller has
+/// synced it, so nothing waits for the disk here.
 fn mark_new_file(path: &Path) -> Result<(), Error> {
-    Connection::open(path)?.statement(&format!(
-        "PRAGMA synchronous=OFF; PRAGMA application_id={APPLICATION_ID}; PRAGMA journal_mode=WAL;"
-    ))
+    let mut connection = Connection::open(path)?;
+    connection.statement(&format!(
+        "PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF; PRAGMA application_id={APPLICATION_ID};"
+    ))?;
+    let mut tx = Tx { connection: super::Connection::Sqlite(connection) };
+    control(&mut tx, "BEGIN")?;
+    run_to_end(migrate::run(&mut tx))?;
+    control(&mut tx, "COMMIT")?;
+    run_to_end(tx.statement("PRAGMA journal_mode=WAL"))
 }
 
 /// Checks that the file is ours and sets what lasts in it.
