@@ -1,13 +1,8 @@
 //! SHA-256 (FIPS 180-4) whose unfinished state can be saved, as fast as the processor allows.
 //!
-//! Every byte that is pushed is hashed, and nothing else in a push costs as much. Processors with
-//! SHA instructions are served by the `sha2` crate. On the others its portable code leaves half of
-//! the speed on the table, and the libraries that are faster can not save an unfinished hash; for
-//! those [`avx2`] computes the message schedule of two blocks at once.
-
-mod avx2;
-
-use std::sync::LazyLock;
+//! Every byte that is pushed is hashed, and nothing else in a push costs as much. The libraries
+//! that are fast on every processor do not hand out an unfinished hash, so padding and state are
+//! done here, and only the compression of whole blocks is AWS-LC's.
 
 /// Bytes in a block.
 pub const BLOCK: usize = 64;
@@ -27,23 +22,6 @@ const INITIAL: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-type Compress = fn(&mut [u32; 8], &[[u8; BLOCK]]);
-
-/// The fastest way that this processor knows.
-static COMPRESS: LazyLock<Compress> = LazyLock::new(|| {
-    let has_sha = {
-        #[cfg(target_arch = "x86_64")]
-        {
-            std::arch::is_x86_feature_detected!("sha")
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            false
-        }
-    };
-    if has_sha { sha2_compress } else { avx2::compress().unwrap_or(sha2_compress) }
-});
-
 /// An unfinished hash.
 #[derive(Clone, Debug)]
 pub struct Sha256 {
@@ -61,8 +39,23 @@ impl Default for Sha256 {
 
 impl Sha256 {
     /// Hashes `bytes` behind those that came before.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.update_with(*COMPRESS, bytes);
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        let filled = self.filled();
+        self.length = self.length.wrapping_add(bytes.len() as u64);
+        if filled > 0 {
+            let (taken, rest) = bytes.split_at(bytes.len().min(BLOCK - filled));
+            copy(&mut self.partial, filled, taken);
+            bytes = rest;
+            if filled + taken.len() < BLOCK {
+                return;
+            }
+            compress(&mut self.state, &[self.partial]);
+        }
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        if !blocks.is_empty() {
+            compress(&mut self.state, blocks);
+        }
+        copy(&mut self.partial, 0, rest);
     }
 
     /// Bytes hashed so far.
@@ -75,9 +68,22 @@ impl Sha256 {
         self.length == 0
     }
 
-    /// The hash of all bytes.
-    pub fn finish(self) -> [u8; 32] {
-        self.finish_with(*COMPRESS)
+    /// The hash of all bytes: behind them come a one bit, zeros, and their length in bits at the
+    /// end of a block (§5.1.1).
+    pub fn finish(mut self) -> [u8; 32] {
+        let bits = self.length.wrapping_mul(8);
+        let filled = self.filled();
+        let zeros = if filled < 56 { 55 - filled } else { 119 - filled };
+        let mut padding = [0; 2 * BLOCK];
+        copy(&mut padding, 0, &[0x80]);
+        copy(&mut padding, 1 + zeros, &bits.to_be_bytes());
+        let (padding, _) = padding.split_at(1 + zeros + 8);
+        self.update(padding);
+        let mut hash = [0; 32];
+        for (place, value) in hash.iter_mut().zip(self.state.iter().flat_map(|w| w.to_be_bytes())) {
+            *place = value;
+        }
+        hash
     }
 
     /// What [`restore`](Self::restore) needs to go on: the state, the number of bytes, and those
@@ -109,42 +115,6 @@ impl Sha256 {
         restored
     }
 
-    fn update_with(&mut self, compress: Compress, mut bytes: &[u8]) {
-        let filled = self.filled();
-        self.length = self.length.wrapping_add(bytes.len() as u64);
-        if filled > 0 {
-            let (taken, rest) = bytes.split_at(bytes.len().min(BLOCK - filled));
-            copy(&mut self.partial, filled, taken);
-            bytes = rest;
-            if filled + taken.len() < BLOCK {
-                return;
-            }
-            compress(&mut self.state, &[self.partial]);
-        }
-        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        if !blocks.is_empty() {
-            compress(&mut self.state, blocks);
-        }
-        copy(&mut self.partial, 0, rest);
-    }
-
-    /// §5.1.1: a one bit, zeros, and the length in bits at the end of a block.
-    fn finish_with(mut self, compress: Compress) -> [u8; 32] {
-        let bits = self.length.wrapping_mul(8);
-        let filled = self.filled();
-        let zeros = if filled < 56 { 55 - filled } else { 119 - filled };
-        let mut padding = [0; 2 * BLOCK];
-        copy(&mut padding, 0, &[0x80]);
-        copy(&mut padding, 1 + zeros, &bits.to_be_bytes());
-        let (padding, _) = padding.split_at(1 + zeros + 8);
-        self.update_with(compress, padding);
-        let mut hash = [0; 32];
-        for (place, value) in hash.iter_mut().zip(self.state.iter().flat_map(|w| w.to_be_bytes())) {
-            *place = value;
-        }
-        hash
-    }
-
     /// Bytes of the unfinished block.
     #[expect(clippy::cast_possible_truncation, reason = "it is below 64")]
     fn filled(&self) -> usize {
@@ -152,8 +122,18 @@ impl Sha256 {
     }
 }
 
-fn sha2_compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
-    sha2::block_api::compress256(state, blocks);
+/// §6.2.2 for each block.
+fn compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
+    // SAFETY: the function reads `blocks.len()` blocks of 64 bytes from the one pointer, and reads
+    // and writes eight words at the other; both come from references to exactly that much, which
+    // do not overlap, and it keeps neither.
+    unsafe {
+        aws_lc_sys::SHA256_TransformBlocks(
+            state.as_mut_ptr(),
+            blocks.as_ptr().cast(),
+            blocks.len(),
+        );
+    }
 }
 
 /// Copies `from` to the place `at`, as far as there is room.
@@ -170,17 +150,10 @@ mod tests {
 
     use super::*;
 
-    /// Every way that this machine can go.
-    fn ways() -> Vec<Compress> {
-        [Some(sha2_compress as Compress), avx2::compress()].into_iter().flatten().collect()
-    }
-
-    fn hash(compress: Compress, parts: &[&[u8]]) -> [u8; 32] {
+    fn hash(bytes: &[u8]) -> [u8; 32] {
         let mut hasher = Sha256::default();
-        for part in parts {
-            hasher.update_with(compress, part);
-        }
-        hasher.finish_with(compress)
+        hasher.update(bytes);
+        hasher.finish()
     }
 
     #[test]
@@ -196,10 +169,8 @@ mod tests {
             0x19, 0xdb, 0x06, 0xc1,
         ];
         let long = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
-        for way in ways() {
-            assert_eq!(hash(way, &[b"abc"]), abc);
-            assert_eq!(hash(way, &[long]), two_blocks);
-        }
+        assert_eq!(hash(b"abc"), abc);
+        assert_eq!(hash(long), two_blocks);
     }
 
     #[test]
@@ -207,9 +178,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(520).collect();
         for length in 0..bytes.len() {
             let expected: [u8; 32] = sha2::Sha256::digest(&bytes[..length]).into();
-            for way in ways() {
-                assert_eq!(hash(way, &[&bytes[..length]]), expected, "{length} bytes");
-            }
+            assert_eq!(hash(&bytes[..length]), expected, "{length} bytes");
         }
     }
 
@@ -225,9 +194,6 @@ mod tests {
             let first = cuts.0.min(bytes.len());
             let second = cuts.1.clamp(first, bytes.len());
             let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]];
-            for way in ways() {
-                prop_assert_eq!(hash(way, &parts), expected);
-            }
             let mut hasher = Sha256::default();
             hasher.update(parts[0]);
             let mut hasher = Sha256::restore(&hasher.save());
