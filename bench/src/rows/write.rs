@@ -37,9 +37,15 @@ fn large(name: &str, upload: Upload) -> Row {
     })
 }
 
+/// What other rows have left in a server's caches is not counted.
 fn memory(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+    let folder = tempfile::tempdir_in(server.folder())?;
+    let mut server = server.fresh(&folder.path().join("fresh"))?;
+    server.start()?;
     let load = Load { connections: 8, bound: Bound::Count(1) };
-    push_large(server, pass, "memory", load, pass.scale.layer, Upload::Stream)
+    let sample = push_large(&server, pass, "memory", load, pass.scale.layer, Upload::Stream)?;
+    server.stop()?;
+    Ok(sample)
 }
 
 /// Pushes blobs of `length` bytes that no server has seen; their digests are taken beforehand.

@@ -1,7 +1,8 @@
 //! The binary: command line, configuration, wiring, start and stop.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod allocator;
 mod check;
 mod cli;
 mod config;
@@ -22,6 +23,7 @@ use config::{Config, Loaded};
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    allocator::share_heaps();
     let command = Cli::parse().command;
     match run(&command) {
         Ok(code) => code,
