@@ -234,9 +234,7 @@ pub async fn list_findings(
     let sql = "SELECT id, place, problem FROM adoption_findings WHERE id > $1 ORDER BY id LIMIT $2";
     let rows = tx.query(sql, &[last.into(), crate::sql_size(limit)]).await?;
     rows.iter()
-        .map(|row| {
-            Ok((row.integer(0)?, Finding { place: row.text(1)?, problem: row.text(2)? }))
-        })
+        .map(|row| Ok((row.integer(0)?, Finding { place: row.text(1)?, problem: row.text(2)? })))
         .collect()
 }
 

@@ -105,7 +105,9 @@ impl Registry {
         let sessions = sessions::Sessions::default();
         let round = adopt::Round::default();
         let work = Arc::new(Semaphore::new(MAX_WORK as usize));
-        Self { shared: Arc::new(Shared { metadata, blobs, config, sessions, round, work, manifests }) }
+        Self {
+            shared: Arc::new(Shared { metadata, blobs, config, sessions, round, work, manifests }),
+        }
     }
 
     /// Waits until every upload that was being received is saved: after this the process may end.

@@ -271,7 +271,7 @@ fn read_link(root: &Path, repository: &RepositoryName, name: LinkName) -> Link {
     };
     let size = target.as_ref().ok().and_then(|digest| {
         let data = fs::metadata(layout::data(root, digest)).ok()?;
-        data.is_file().then(|| data.len())
+        data.is_file().then_some(data.len())
     });
     Link { name, target, size, modified }
 }

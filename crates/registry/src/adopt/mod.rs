@@ -35,7 +35,10 @@ pub use survey::survey;
 
 use read::{Batch, Present, RepositoryReader};
 
-/// Rows of names and findings that are written in one transaction.
+/// Names that are written in one transaction.
+const NAMES: usize = 1000;
+
+/// Repositories looked up at once.
 const PAGE: u64 = 1000;
 
 /// What [`Registry::begin_adoption`] found.
@@ -152,10 +155,8 @@ impl Registry {
             State::Never => (Rule::Merge, false),
             State::Done(since) => (Rule::Update { since }, false),
             State::Exported(_) if !any => {
-                let known = self
-                    .metadata()
-                    .read(&(), |tx, ()| Box::pin(repositories::count(tx)))
-                    .await?;
+                let known =
+                    self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await?;
                 return Ok(if known == 0 { Adoption::Nothing } else { Adoption::LinksGone });
             }
             State::Exported(_) | State::Exporting => (Rule::Mirror, false),
@@ -292,10 +293,8 @@ impl Registry {
     }
 
     pub(crate) async fn adoption_state(&self) -> Result<State, Error> {
-        let state = self
-            .metadata()
-            .read(&(), |tx, ()| Box::pin(settings::get(tx, state::SETTING)))
-            .await?;
+        let state =
+            self.metadata().read(&(), |tx, ()| Box::pin(settings::get(tx, state::SETTING))).await?;
         state.map_or(Ok(State::Never), |text| Ok(text.parse::<State>()?))
     }
 
@@ -318,7 +317,7 @@ impl Registry {
         progress.uploads.store(uploads, Ordering::Relaxed);
         let mut names = found.into_iter();
         loop {
-            let page = names.by_ref().take(PAGE as usize).collect::<Vec<_>>();
+            let page = names.by_ref().take(NAMES).collect::<Vec<_>>();
             if page.is_empty() {
                 break;
             }
@@ -417,11 +416,7 @@ impl Registry {
     }
 
     /// What the database has and the links, which are right, have not.
-    async fn find_gone(
-        &self,
-        repository: RepositoryId,
-        present: &Present,
-    ) -> Result<Gone, Error> {
+    async fn find_gone(&self, repository: RepositoryId, present: &Present) -> Result<Gone, Error> {
         let facts = self.facts_of(repository).await?;
         Ok(Gone {
             blobs: facts

@@ -222,9 +222,10 @@ impl<'a> RepositoryReader<'a> {
                 Ok(found) => {
                     self.served.insert(digest);
                     self.served.insert(found.sha256);
-                    if needed.as_ref().is_none_or(|needed| {
-                        !self.is_old(&link) || needed.contains(&digest)
-                    }) {
+                    if needed
+                        .as_ref()
+                        .is_none_or(|needed| !self.is_old(&link) || needed.contains(&digest))
+                    {
                         batch.blobs.push(found);
                     }
                 }
@@ -311,7 +312,9 @@ pub(crate) async fn load_manifest(
     let problem = |why: &str| Ok(Err(format!("manifest {digest}: {why}")));
     let sha256 = match &link.target {
         Ok(target) if target.algorithm() == Algorithm::Sha256 => *target,
-        Ok(target) => return problem(&format!("its link leads to {target}, not to sha256 content")),
+        Ok(target) => {
+            return problem(&format!("its link leads to {target}, not to sha256 content"));
+        }
         Err(bad) => return problem(&describe(bad)),
     };
     let size = match link.size {

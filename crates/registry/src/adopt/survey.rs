@@ -26,9 +26,8 @@ pub async fn survey(
     progress.expected.store(walk.found.len() as u64, Ordering::Relaxed);
     progress.uploads.store(walk.found.iter().map(|found| found.uploads).sum(), Ordering::Relaxed);
     let strange = walk.strange.into_iter();
-    let mut findings = strange
-        .map(|problem| Finding { place: String::new(), problem })
-        .collect::<Vec<_>>();
+    let mut findings =
+        strange.map(|problem| Finding { place: String::new(), problem }).collect::<Vec<_>>();
     let mut running = JoinSet::new();
     for found in walk.found {
         if running.len() >= parallel.max(1)
