@@ -198,6 +198,15 @@ impl Export {
             wanted.insert(LinkName::Tag(tag.clone()), *digest);
             wanted.insert(LinkName::TagIndex(tag.clone(), *digest), *digest);
         }
+        let is_sha512 = |digest: &Digest| digest.algorithm() == Algorithm::Sha512;
+        let manifests = facts.manifests.iter().filter(|held| is_sha512(&held.digest)).count();
+        let blobs = facts.blobs.iter().filter(|linked| linked.sha512.is_some()).count();
+        if manifests + blobs > 0 {
+            self.note(format!(
+                "{blobs} blobs and {manifests} manifests go by sha512 digests: registry:2 serves \
+                 them, but its garbage-collect does not see that they are in use and deletes them"
+            ));
+        }
         if referrers > 0 {
             self.note(format!(
                 "{referrers} manifests refer to others: registry:2 serves them by digest, but \

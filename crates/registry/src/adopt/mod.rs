@@ -193,7 +193,7 @@ impl Registry {
         if let Some(next) = next {
             self.set_adoption_state(next).await?;
         }
-        Ok(!matches!(state, State::Done(_)) && links.any().await?)
+        Ok(matches!(state, State::Never | State::Reading(_)) && links.any().await?)
     }
 
     /// Adopts everything that is left, up to `parallel` repositories at once, and ends the round.
