@@ -16,7 +16,7 @@ use crate::progress::{seconds, watch};
 use crate::store;
 
 /// Repositories that are read at once: enough that the database always has something to write.
-const PARALLEL: usize = 32;
+const PARALLEL: usize = 128;
 
 /// Findings read at once.
 const PAGE: u64 = 1000;

@@ -19,13 +19,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blobs::links::Repositories;
-use metadata::adoption::{self, Finding, Precedence};
+use metadata::adoption::{self, Finding};
 use metadata::repositories::{self, RepositoryId};
-use metadata::{Durability, settings};
+use metadata::{Durability, Tx, settings};
 use oci::{Digest, RepositoryName, Tag};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::facts::Facts;
 use crate::{Error, Registry, clock};
 
 pub(crate) use read::{is_adoptable_layer, load_manifest};
@@ -37,6 +38,10 @@ use read::{Batch, Present, RepositoryReader};
 
 /// Names that are written in one transaction.
 const NAMES: usize = 1000;
+
+/// Rows about one repository that are written in one transaction, about: enough that most
+/// repositories need one.
+const ROWS: usize = 2000;
 
 /// Repositories looked up at once.
 const PAGE: u64 = 1000;
@@ -368,56 +373,40 @@ impl Registry {
             return Ok(());
         }
         let rule = self.shared.round.rule();
-        let repository = self
-            .metadata()
-            .write(Durability::Process, name.clone(), |tx, name| {
-                Box::pin(async move {
-                    let now = clock::now();
-                    adoption::expect(tx, name, false, now).await?;
-                    adoption::forget_findings(tx, name.as_str()).await?;
-                    repositories::ensure(tx, name, now).await
-                })
-            })
-            .await?;
         let mut reader = RepositoryReader::new(self.blobs(), links, name, rule.since());
+        let mut part = Part::new(name, rule);
         while let Some(batch) = reader.next().await? {
             if let Some(progress) = progress {
                 progress.count(&batch);
             }
-            let input = (repository, name.clone(), batch, rule);
-            self.metadata()
-                .write(Durability::Process, input, |tx, (repository, name, batch, rule)| {
-                    Box::pin(write_batch(tx, *repository, name, batch, rule.precedence()))
-                })
-                .await?;
+            part.batch.append(batch);
+            if part.batch.weight() >= ROWS {
+                let next = Part { is_first: false, ..Part::new(name, rule) };
+                self.write_part(std::mem::replace(&mut part, next)).await?;
+            }
         }
-        let present = reader.into_present();
-        let gone = match rule {
-            Rule::Mirror => self.find_gone(repository, &present).await?,
+        // What is in the last part is among what is present, so it need not be written yet.
+        part.gone = Some(match rule {
+            Rule::Mirror => self.find_gone(name, &reader.into_present()).await?,
             Rule::Merge | Rule::Update { .. } => Gone::default(),
-        };
+        });
+        self.write_part(part).await
+    }
+
+    async fn write_part(&self, part: Part) -> Result<(), Error> {
         self.metadata()
-            .write(Durability::Process, (repository, gone), |tx, (repository, gone)| {
-                Box::pin(async move {
-                    for tag in &gone.tags {
-                        metadata::tags::delete(tx, *repository, tag).await?;
-                    }
-                    for digest in &gone.manifests {
-                        metadata::manifests::delete(tx, *repository, digest).await?;
-                    }
-                    for digest in &gone.blobs {
-                        metadata::blobs::unlink(tx, *repository, digest).await?;
-                    }
-                    adoption::mark_read(tx, *repository).await
-                })
-            })
-            .await?;
-        Ok(())
+            .write(Durability::Process, part, |tx, part| Box::pin(write_down(tx, part)))
+            .await
     }
 
     /// What the database has and the links, which are right, have not.
-    async fn find_gone(&self, repository: RepositoryId, present: &Present) -> Result<Gone, Error> {
-        let facts = self.facts_of(repository).await?;
+    async fn find_gone(&self, name: &RepositoryName, present: &Present) -> Result<Gone, Error> {
+        let repository =
+            self.metadata().read(name, |tx, name| Box::pin(repositories::find(tx, name))).await?;
+        let facts = match repository {
+            Some(repository) => self.facts_of(repository).await?,
+            None => Facts::default(),
+        };
         Ok(Gone {
             blobs: facts
                 .blobs
@@ -441,6 +430,23 @@ impl Registry {
     }
 }
 
+/// What is written about a repository in one transaction.
+struct Part {
+    name: RepositoryName,
+    rule: Rule,
+    batch: Batch,
+    /// Whether it is the first of its repository.
+    is_first: bool,
+    /// Set in the last one.
+    gone: Option<Gone>,
+}
+
+impl Part {
+    fn new(name: &RepositoryName, rule: Rule) -> Self {
+        Self { name: name.clone(), rule, batch: Batch::default(), is_first: true, gone: None }
+    }
+}
+
 #[derive(Default)]
 struct Gone {
     blobs: Vec<Digest>,
@@ -448,32 +454,44 @@ struct Gone {
     tags: Vec<Tag>,
 }
 
-async fn write_batch(
-    tx: &mut metadata::Tx,
-    repository: RepositoryId,
-    name: &RepositoryName,
-    batch: &Batch,
-    precedence: Precedence,
-) -> Result<(), Error> {
-    let mut problems = batch.problems.clone();
-    for blob in &batch.blobs {
+async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
+    let now = clock::now();
+    adoption::expect(tx, &part.name, false, now).await?;
+    let repository = repositories::ensure(tx, &part.name, now).await?;
+    if part.is_first {
+        adoption::forget_findings(tx, part.name.as_str()).await?;
+    }
+    let mut problems = part.batch.problems.clone();
+    for blob in &part.batch.blobs {
         if !adoption::adopt_blob(tx, repository, blob).await?
             && let Some(sha512) = &blob.sha512
         {
             problems.push(read::ambiguous_sha512(sha512));
         }
     }
-    for manifest in &batch.manifests {
+    for manifest in &part.batch.manifests {
         adoption::adopt_manifest(tx, repository, manifest).await?;
     }
-    for tag in &batch.tags {
-        if !adoption::adopt_tag(tx, repository, tag, precedence).await? {
+    for tag in &part.batch.tags {
+        if !adoption::adopt_tag(tx, repository, tag, part.rule.precedence()).await? {
             problems.push(read::dangling_tag(&tag.tag, &tag.digest));
         }
     }
-    let finding = |problem| Finding { place: name.to_string(), problem };
+    let finding = |problem| Finding { place: part.name.to_string(), problem };
     let findings = problems.into_iter().map(finding).collect::<Vec<_>>();
     adoption::note(tx, &findings).await?;
+    if let Some(gone) = &part.gone {
+        for tag in &gone.tags {
+            metadata::tags::delete(tx, repository, tag).await?;
+        }
+        for digest in &gone.manifests {
+            metadata::manifests::delete(tx, repository, digest).await?;
+        }
+        for digest in &gone.blobs {
+            metadata::blobs::unlink(tx, repository, digest).await?;
+        }
+        adoption::mark_read(tx, repository).await?;
+    }
     Ok(())
 }
 

@@ -29,6 +29,22 @@ pub(super) struct Batch {
     pub(super) problems: Vec<String>,
 }
 
+impl Batch {
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.blobs.append(&mut other.blobs);
+        self.manifests.append(&mut other.manifests);
+        self.tags.append(&mut other.tags);
+        self.problems.append(&mut other.problems);
+    }
+
+    /// About how many rows it becomes.
+    pub(super) fn weight(&self) -> usize {
+        let references = self.manifests.iter().map(|found| found.manifest.references.len());
+        let manifests = self.manifests.len() + references.sum::<usize>();
+        self.blobs.len() + manifests + self.tags.len() + self.problems.len()
+    }
+}
+
 /// What a repository has links for, however odd they are.
 #[derive(Debug, Default)]
 pub(super) struct Present {
