@@ -13,6 +13,7 @@ mod read;
 mod recognise;
 mod state;
 mod survey;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,8 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blobs::links::Repositories;
 use metadata::adoption::{self, Finding};
 use metadata::repositories::{self, RepositoryId};
-use metadata::{Durability, Tx, settings};
-use oci::{Digest, RepositoryName, Tag};
+use metadata::{Durability, settings};
+use oci::RepositoryName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -35,6 +36,7 @@ pub(crate) use state::{Rule, State};
 pub use survey::survey;
 
 use read::{Batch, Present, RepositoryReader};
+use write::{Gone, Part, write_down};
 
 /// Names that are written in one transaction.
 const NAMES: usize = 1000;
@@ -94,9 +96,19 @@ pub(crate) struct Round {
     /// False nearly always: then it is all that a request looks at.
     active: AtomicBool,
     rule: Mutex<Rule>,
-    /// Whether the names of all repositories are in the database.
-    named: watch::Sender<bool>,
+    names: watch::Sender<Names>,
     turns: Mutex<HashMap<RepositoryName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Whether the names of all repositories are in the database.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Names {
+    /// Not yet.
+    Expected,
+    /// They could not be listed. The next attempt may do it.
+    Failed,
+    /// They are.
+    Complete,
 }
 
 impl Default for Round {
@@ -104,7 +116,7 @@ impl Default for Round {
         Self {
             active: AtomicBool::new(false),
             rule: Mutex::new(Rule::Merge),
-            named: watch::Sender::new(false),
+            names: watch::Sender::new(Names::Expected),
             turns: Mutex::default(),
         }
     }
@@ -117,7 +129,7 @@ impl Round {
 
     fn begin(&self, rule: Rule) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = rule;
-        self.named.send_replace(false);
+        self.names.send_replace(Names::Expected);
         self.active.store(true, Ordering::Release);
     }
 
@@ -212,7 +224,8 @@ impl Registry {
     ) -> Result<(), Error> {
         let listed = self.list_names(progress).await;
         // If it failed, an incomplete catalogue is better than none.
-        self.shared.round.named.send_replace(true);
+        let names = if listed.is_ok() { Names::Complete } else { Names::Failed };
+        self.shared.round.names.send_replace(names);
         listed?;
         let mut failed = None;
         let mut last: Option<RepositoryId> = None;
@@ -273,11 +286,13 @@ impl Registry {
         if !self.shared.round.active.load(Ordering::Acquire) {
             return Ok(());
         }
+        // Before the look into the database, so that it says something about what is seen there.
+        let names = *self.shared.round.names.borrow();
         match self.is_unread(name).await? {
             Some(false) => return Ok(()),
             Some(true) => {}
-            // Either there is no such repository, or its name is not written down yet.
-            None if *self.shared.round.named.borrow() => return Ok(()),
+            None if names == Names::Complete => return Ok(()),
+            // Its name may not be written down yet.
             None => match self.blobs().links() {
                 Some(links) if links.has(name).await? => {}
                 _ => return Ok(()),
@@ -293,7 +308,8 @@ impl Registry {
     pub(crate) async fn ensure_named(&self) {
         if self.shared.round.active.load(Ordering::Acquire) {
             // It fails only when the registry is gone.
-            let _ = self.shared.round.named.subscribe().wait_for(|named| *named).await;
+            let mut names = self.shared.round.names.subscribe();
+            let _ = names.wait_for(|names| *names != Names::Expected).await;
         }
     }
 
@@ -399,7 +415,8 @@ impl Registry {
             .await
     }
 
-    /// What the database has and the links, which are right, have not.
+    /// What the database has and the links, which are right, have not. Content that is kept
+    /// elsewhere never had links.
     async fn find_gone(&self, name: &RepositoryName, present: &Present) -> Result<Gone, Error> {
         let repository =
             self.metadata().read(name, |tx, name| Box::pin(repositories::find(tx, name))).await?;
@@ -411,12 +428,14 @@ impl Registry {
             blobs: facts
                 .blobs
                 .iter()
+                .filter(|linked| linked.blob.location.is_none())
                 .map(|linked| linked.blob.digest)
                 .filter(|digest| !present.layers.contains(digest))
                 .collect(),
             manifests: facts
                 .manifests
                 .iter()
+                .filter(|held| held.blob.location.is_none())
                 .map(|held| held.digest)
                 .filter(|digest| !present.revisions.contains(digest))
                 .collect(),
@@ -428,71 +447,6 @@ impl Registry {
                 .collect(),
         })
     }
-}
-
-/// What is written about a repository in one transaction.
-struct Part {
-    name: RepositoryName,
-    rule: Rule,
-    batch: Batch,
-    /// Whether it is the first of its repository.
-    is_first: bool,
-    /// Set in the last one.
-    gone: Option<Gone>,
-}
-
-impl Part {
-    fn new(name: &RepositoryName, rule: Rule) -> Self {
-        Self { name: name.clone(), rule, batch: Batch::default(), is_first: true, gone: None }
-    }
-}
-
-#[derive(Default)]
-struct Gone {
-    blobs: Vec<Digest>,
-    manifests: Vec<Digest>,
-    tags: Vec<Tag>,
-}
-
-async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
-    let now = clock::now();
-    adoption::expect(tx, &part.name, false, now).await?;
-    let repository = repositories::ensure(tx, &part.name, now).await?;
-    if part.is_first {
-        adoption::forget_findings(tx, part.name.as_str()).await?;
-    }
-    let mut problems = part.batch.problems.clone();
-    for blob in &part.batch.blobs {
-        if !adoption::adopt_blob(tx, repository, blob).await?
-            && let Some(sha512) = &blob.sha512
-        {
-            problems.push(read::ambiguous_sha512(sha512));
-        }
-    }
-    for manifest in &part.batch.manifests {
-        adoption::adopt_manifest(tx, repository, manifest).await?;
-    }
-    for tag in &part.batch.tags {
-        if !adoption::adopt_tag(tx, repository, tag, part.rule.precedence()).await? {
-            problems.push(read::dangling_tag(&tag.tag, &tag.digest));
-        }
-    }
-    let finding = |problem| Finding { place: part.name.to_string(), problem };
-    let findings = problems.into_iter().map(finding).collect::<Vec<_>>();
-    adoption::note(tx, &findings).await?;
-    if let Some(gone) = &part.gone {
-        for tag in &gone.tags {
-            metadata::tags::delete(tx, repository, tag).await?;
-        }
-        for digest in &gone.manifests {
-            metadata::manifests::delete(tx, repository, digest).await?;
-        }
-        for digest in &gone.blobs {
-            metadata::blobs::unlink(tx, repository, digest).await?;
-        }
-        adoption::mark_read(tx, repository).await?;
-    }
-    Ok(())
 }
 
 fn failure(done: Result<Result<(), Error>, tokio::task::JoinError>) -> Option<Error> {
