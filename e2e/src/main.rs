@@ -23,6 +23,7 @@ mod crash;
 mod docker;
 mod foreign_layer;
 mod large_layer;
+mod migrate;
 mod oras;
 mod podman;
 mod power_loss;
@@ -57,6 +58,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     upload::SCENARIOS,
     large_layer::SCENARIOS,
     conformance::SCENARIOS,
+    migrate::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,
     trouble::SCENARIOS,

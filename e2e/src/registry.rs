@@ -13,6 +13,9 @@ use crate::scenario::{Stage, wait_until};
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
+/// Debian's registry:2.
+const PEER: &str = "/usr/bin/docker-registry";
+
 /// The configuration that Debian's docker-registry cannot do without.
 const PEER_CONFIGURATION: &str = "
 version: 0.1
@@ -72,11 +75,20 @@ impl Stage {
     /// Starts a registry whose store is the folder of that name on this stage,
     /// new or from an earlier start, and waits until it answers.
     pub(crate) fn start_registry(&self, store: &str, setup: &Setup<'_>) -> Result<Registry> {
+        self.start_program(self.binary(), store, setup)
+    }
+
+    /// The same with Debian's docker-registry, whichever registry is under test.
+    pub(crate) fn start_peer(&self, store: &str) -> Result<Registry> {
+        self.start_program(Path::new(PEER), store, &Setup::default())
+    }
+
+    fn start_program(&self, binary: &Path, store: &str, setup: &Setup<'_>) -> Result<Registry> {
         let host = format!("127.0.0.1:{}", free_port()?);
         let debug_host = format!("127.0.0.1:{}", free_port()?);
         let store = self.folder(store)?;
         let configuration = match setup.configuration {
-            None if is_peer(self.binary()) => Some(PEER_CONFIGURATION),
+            None if is_peer(binary) => Some(PEER_CONFIGURATION),
             given => given,
         };
         let mut arguments = Vec::new();
@@ -90,7 +102,7 @@ impl Stage {
             ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
         ];
         let http = Http::new(&host, self.remaining()?);
-        let command = RegistryCommand { binary: self.binary().to_owned(), arguments, environment };
+        let command = RegistryCommand { binary: binary.to_owned(), arguments, environment };
         Ok(Registry { process: command.start(self, &http)?, http, host, command })
     }
 }

@@ -4,6 +4,8 @@
 //! to its layout path, and the folders on the way are synced: after that it survives the loss of
 //! power. Content that is there already is replaced, which heals it if it was damaged.
 
+mod links;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -248,6 +250,10 @@ impl Blobs for FileSystem {
             fs::rename(&new, &path).map_err(failed)?;
             path.parent().map_or(Ok(()), sync_folder)
         })
+    }
+
+    fn links(&self) -> Option<&dyn crate::links::Links> {
+        Some(self)
     }
 
     fn check_writable(&self) -> Future<'_, Result<(), Error>> {

@@ -6,7 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oci::Digest;
+use oci::{Digest, RepositoryName};
+
+use crate::links::LinkName;
 
 /// The folder of all content.
 pub(crate) fn blobs(root: &Path) -> PathBuf {
@@ -28,6 +30,41 @@ pub(crate) fn blob(root: &Path, digest: &Digest) -> PathBuf {
 /// The file of one blob.
 pub(crate) fn data(root: &Path, digest: &Digest) -> PathBuf {
     blob(root, digest).join("data")
+}
+
+/// The folder in which distribution keeps the links of all repositories.
+pub(crate) fn repositories(root: &Path) -> PathBuf {
+    root.join("docker/registry/v2/repositories")
+}
+
+/// The folder of one repository's links.
+pub(crate) fn repository(root: &Path, name: &RepositoryName) -> PathBuf {
+    repositories(root).join(name.as_str())
+}
+
+/// The file of one link.
+pub(crate) fn link(root: &Path, repository: &RepositoryName, name: &LinkName) -> PathBuf {
+    let mut path = self::repository(root, repository);
+    let digest = match name {
+        LinkName::Layer(digest) => {
+            path.push("_layers");
+            digest
+        }
+        LinkName::Revision(digest) => {
+            path.push("_manifests/revisions");
+            digest
+        }
+        LinkName::Tag(tag) => {
+            path.extend(["_manifests/tags", tag.as_str(), "current/link"]);
+            return path;
+        }
+        LinkName::TagIndex(tag, digest) => {
+            path.extend(["_manifests/tags", tag.as_str(), "index"]);
+            digest
+        }
+    };
+    path.extend([digest.algorithm().as_str(), &digest.hex(), "link"]);
+    path
 }
 
 /// The folder of uploads in progress.

@@ -13,6 +13,7 @@ mod buffer;
 mod error;
 mod filesystem;
 mod layout;
+pub mod links;
 
 pub mod conformance;
 
@@ -90,6 +91,12 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Marks this store as belonging to the database that calls itself `id`, durably.
     fn set_owner<'a>(&'a self, id: &'a str) -> Future<'a, Result<(), Error>>;
+
+    /// The links of the distribution registry beside this content, if this kind of store can hold
+    /// them.
+    fn links(&self) -> Option<&dyn links::Links> {
+        None
+    }
 
     /// Fails if nothing can be written now.
     fn check_writable(&self) -> Future<'_, Result<(), Error>>;

@@ -162,3 +162,41 @@ pub async fn list(tx: &mut Tx, last: Option<&Digest>, limit: u64) -> Result<Vec<
         })
         .collect()
 }
+
+/// A blob that a repository serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Linked {
+    /// Where to go on from.
+    pub id: BlobId,
+    /// The content.
+    pub blob: Blob,
+    /// Its other name, if it is known.
+    pub sha512: Option<Digest>,
+}
+
+/// Up to `limit` blobs that the repository serves, after `last`.
+pub async fn list_of(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    last: Option<BlobId>,
+    limit: u64,
+) -> Result<Vec<Linked>, Error> {
+    let sql = "SELECT b.id, b.digest, b.size, b.location, b.sha512 FROM repository_blobs rb \
+               JOIN blobs b ON b.id = rb.blob_id \
+               WHERE rb.repository_id = $1 AND rb.blob_id > $2 ORDER BY rb.blob_id LIMIT $3";
+    let last = last.map_or(0, |id| id.0);
+    let rows = tx.query(sql, &[repository.0.into(), last.into(), crate::sql_size(limit)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Linked {
+                id: BlobId(row.integer(0)?),
+                blob: Blob {
+                    digest: row.digest(1)?,
+                    size: row.unsigned(2)?,
+                    location: row.optional_text(3)?,
+                },
+                sha512: if row.is_null(4) { None } else { Some(row.digest(4)?) },
+            })
+        })
+        .collect()
+}

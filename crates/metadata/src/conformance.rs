@@ -3,6 +3,8 @@
 //! The functions here are rules in miniature: each composes a transaction the way the registry
 //! does, and checks what a user would notice.
 
+mod adoption;
+
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
 
@@ -34,6 +36,7 @@ pub async fn run(metadata: &Metadata) -> Outcome {
     takes_back_what_failed(metadata).await?;
     goes_through_everything(metadata).await?;
     keeps_settings(metadata).await?;
+    adoption::run(metadata).await?;
     compares_and_sets_once(metadata).await?;
     pushes_one_blob_at_once(metadata).await?;
     creates_one_repository_at_once(metadata).await?;

@@ -6,7 +6,7 @@
 //! PostgreSQL may ask for that; it must do nothing but talk to its [`Tx`].
 //!
 //! The functions that talk about one kind of fact live in the module of that name
-//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`]). A rule that spans several
+//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`adoption`]). A rule that spans several
 //! of them is composed by the caller inside one transaction. All SQL of the project is in this
 //! crate, and the same texts serve both engines.
 //!
@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adoption;
 pub mod blobs;
 pub mod conformance;
 mod error;

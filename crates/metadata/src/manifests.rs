@@ -126,8 +126,18 @@ pub async fn find(
 
 /// Whether the repository has the manifest.
 pub async fn exists(tx: &mut Tx, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
-    let sql = "SELECT 1 FROM manifests WHERE repository_id = $1 AND digest = $2";
-    Ok(tx.query_one(sql, &[repository.0.into(), digest.into()]).await?.is_some())
+    Ok(find_id(tx, repository, digest).await?.is_some())
+}
+
+/// The identity of the manifest that the repository calls `digest`.
+pub async fn find_id(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<Option<ManifestId>, Error> {
+    let sql = "SELECT id FROM manifests WHERE repository_id = $1 AND digest = $2";
+    let row = tx.query_one(sql, &[repository.0.into(), digest.into()]).await?;
+    row.map(|row| row.integer(0).map(ManifestId)).transpose()
 }
 
 /// Writes the manifest down, or what changed about it if it is there already.
@@ -253,4 +263,43 @@ pub async fn list(tx: &mut Tx, last: Option<ManifestId>, limit: u64) -> Result<V
         });
     }
     Ok(manifests)
+}
+
+/// A manifest of one repository.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// Its name.
+    pub digest: Digest,
+    /// Its bytes.
+    pub blob: Blob,
+    /// Whether it says something about another one.
+    pub is_referrer: bool,
+}
+
+/// Up to `limit` manifests of the repository, after `last` in the order of their digests.
+pub async fn list_of(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    last: Option<&Digest>,
+    limit: u64,
+) -> Result<Vec<Held>, Error> {
+    let sql = "SELECT m.digest, b.digest, b.size, b.location, m.subject FROM manifests m \
+               JOIN blobs b ON b.id = m.blob_id \
+               WHERE m.repository_id = $1 AND m.digest > $2 ORDER BY m.digest LIMIT $3";
+    let last = last.map_or_else(Vec::new, Digest::to_bytes);
+    let parameters = [repository.0.into(), last.as_slice().into(), crate::sql_size(limit)];
+    let rows = tx.query(sql, &parameters).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Held {
+                digest: row.digest(0)?,
+                blob: Blob {
+                    digest: row.digest(1)?,
+                    size: row.unsigned(2)?,
+                    location: row.optional_text(3)?,
+                },
+                is_referrer: !row.is_null(4),
+            })
+        })
+        .collect()
 }

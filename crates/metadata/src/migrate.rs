@@ -3,7 +3,10 @@
 use crate::{Error, ErrorKind, Tx};
 
 /// Every migration, oldest first; its version is its place, counted from one.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_registry.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_registry.sql"),
+    include_str!("../migrations/0002_adoption.sql"),
+];
 
 /// Applies what is missing. Safe to run at every start, and by several servers at once.
 pub(crate) async fn run(tx: &mut Tx) -> Result<(), Error> {

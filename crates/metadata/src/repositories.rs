@@ -67,6 +67,23 @@ pub async fn count_matches(tx: &mut Tx, term: &str) -> Result<u64, Error> {
     row.map_or(Ok(0), |row| row.unsigned(0))
 }
 
+/// Up to `limit` repositories after `last`, whether they are in the catalogue or not.
+pub async fn list_all(
+    tx: &mut Tx,
+    last: Option<RepositoryId>,
+    limit: u64,
+) -> Result<Vec<(RepositoryId, RepositoryName)>, Error> {
+    let sql = "SELECT id, name FROM repositories WHERE id > $1 ORDER BY id LIMIT $2";
+    let rows = tx.query(sql, &[last.map_or(0, |id| id.0).into(), crate::sql_size(limit)]).await?;
+    rows.iter().map(|row| Ok((RepositoryId(row.integer(0)?), row.parse(1)?))).collect()
+}
+
+/// How many repositories there are, in the catalogue or not.
+pub async fn count(tx: &mut Tx) -> Result<u64, Error> {
+    let row = tx.query_one("SELECT count(*) FROM repositories", &[]).await?;
+    row.map_or(Ok(0), |row| row.unsigned(0))
+}
+
 /// Puts the repository into the catalogue.
 pub(crate) async fn set_listed(tx: &mut Tx, id: RepositoryId, listed: bool) -> Result<(), Error> {
     let sql = "UPDATE repositories SET listed = $2 WHERE id = $1 AND listed <> $2";

@@ -1,6 +1,6 @@
 //! Tags: names that point to manifests and may move.
 
-use oci::Tag;
+use oci::{Digest, Tag};
 
 use crate::manifests::ManifestId;
 use crate::repositories::RepositoryId;
@@ -39,4 +39,18 @@ pub async fn list(
     let parameters = [repository.0.into(), last.unwrap_or("").into(), crate::sql_size(limit)];
     let rows = tx.query(sql, &parameters).await?;
     rows.iter().map(|row| row.parse(0)).collect()
+}
+
+/// Up to `limit` tags after `last`, in byte order, each with the manifest that it points to.
+pub async fn list_targets(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    last: Option<&str>,
+    limit: u64,
+) -> Result<Vec<(Tag, Digest)>, Error> {
+    let sql = "SELECT t.name, m.digest FROM tags t JOIN manifests m ON m.id = t.manifest_id \
+               WHERE t.repository_id = $1 AND t.name > $2 ORDER BY t.name LIMIT $3";
+    let parameters = [repository.0.into(), last.unwrap_or("").into(), crate::sql_size(limit)];
+    let rows = tx.query(sql, &parameters).await?;
+    rows.iter().map(|row| Ok((row.parse(0)?, row.digest(1)?))).collect()
 }

@@ -25,6 +25,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Serve(Serve),
     Check(Check),
+    Import(Import),
+    Export(Export),
 }
 
 /// Start the registry
@@ -36,6 +38,10 @@ pub(crate) enum Command {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+
+    /// Do not take over the repositories that registry:2 or registry:3 has left in the data folder
+    #[arg(long)]
+    pub(crate) no_import: bool,
 }
 
 /// Verify the stored data
@@ -52,6 +58,42 @@ pub(crate) struct Check {
     /// Compare names and sizes only, without reading the content of the files
     #[arg(long)]
     pub(crate) quick: bool,
+}
+
+/// Take over the repositories of registry:2 or registry:3
+///
+/// `orlop serve` does this by itself while it serves; this does it beforehand. The data stays where
+/// it is. What is odd in it goes to standard output, a line each, and stops nothing. Cut short, it
+/// goes on where it was. No server may be running.
+#[derive(Debug, Args)]
+#[command(after_long_help = IMPORTING)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+
+    /// Read everything and report what is odd, but write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Read the link files again and add what registry:2 has written since the last import
+    #[arg(long)]
+    pub(crate) again: bool,
+}
+
+/// Hand the data folder back to registry:2 or registry:3
+///
+/// Writes the link files that these registries need, and removes those of what was deleted since.
+/// What they will not be able to read goes to standard output, a line each. No server may be
+/// running.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXPORTING)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+
+    /// Say what would be written and removed, but change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +168,20 @@ Examples:
 
 The variables of `orlop serve` count here too.";
 
+const IMPORTING: &str = "\
+Examples:
+  orlop import config.yml             Take over the data that `orlop serve config.yml` will use
+  orlop import --dry-run config.yml   See first whether something is odd
+
+The variables of `orlop serve` count here too. More: docs/migrate.md";
+
+const EXPORTING: &str = "\
+Examples:
+  orlop export config.yml             Make the data folder usable for registry:2 again
+  orlop export --dry-run config.yml   See first what that changes
+
+The variables of `orlop serve` count here too. More: docs/migrate.md";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +207,14 @@ mod tests {
             panic!("not check");
         };
         assert!(check.quick);
+        let Command::Import(import) = parse("orlop import --dry-run c.yml").unwrap().command else {
+            panic!("not import");
+        };
+        assert!(import.dry_run && !import.again);
+        let Command::Export(export) = parse("orlop export --dry-run").unwrap().command else {
+            panic!("not export");
+        };
+        assert!(export.dry_run);
     }
 
     #[test]

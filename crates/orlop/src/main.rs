@@ -6,7 +6,10 @@ mod allocator;
 mod check;
 mod cli;
 mod config;
+mod export;
+mod import;
 mod logging;
+mod progress;
 mod serve;
 mod store;
 
@@ -39,6 +42,8 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     let file = match command {
         Command::Serve(serve) => serve.config.path(),
         Command::Check(check) => check.config.path(),
+        Command::Import(import) => import.config.path(),
+        Command::Export(export) => export.config.path(),
     };
     let loaded = Config::load(file.as_deref(), config::environment())?;
     logging::init(&loaded.config.log);
@@ -54,7 +59,9 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
 
 async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(_) => serve::run(&loaded).await,
+        Command::Serve(serve) => serve::run(&loaded, !serve.no_import).await,
         Command::Check(check) => check::run(&loaded.config, check.quick).await,
+        Command::Import(import) => import::run(&loaded.config, import).await,
+        Command::Export(export) => export::run(&loaded.config, export).await,
     }
 }

@@ -18,8 +18,10 @@ const DATABASE: &str = "orlop/metadata.sqlite";
 /// Held while a server runs.
 const LOCK: &str = "orlop/lock";
 
-/// Where distribution keeps its links. Orlop makes no such folder.
-const DISTRIBUTION_REPOSITORIES: &str = "docker/registry/v2/repositories";
+/// What is said when the links that an export wrote are not there any more.
+pub(crate) const LINKS_GONE: &str = "the repositories were handed back to registry:2 by an export, \
+    but there are none in docker/registry/v2/repositories now: put that folder back, or start with \
+    `orlop serve --no-import` to go on with what the database knows";
 
 /// An open data folder. It is locked until this is dropped.
 pub(crate) struct Store {
@@ -43,13 +45,21 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
     let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config));
     claim(&registry, root).await?;
-    if root.join(DISTRIBUTION_REPOSITORIES).is_dir() {
-        tracing::warn!(
-            folder = %root.display(),
-            "the data folder holds repositories of another registry; this version does not read them"
-        );
-    }
     Ok(Store { registry, _lock: lock })
+}
+
+/// Opens the data folder for work that no server may be running beside.
+pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
+    let root = &config.storage.root_directory;
+    if !root.is_dir() {
+        bail!("there is no data folder {}", root.display());
+    }
+    open(config).await
+}
+
+/// The content of the data folder, to look at it without a database.
+pub(crate) fn content(config: &Config) -> Arc<dyn Blobs> {
+    Arc::new(FileSystem::open_existing(&config.storage.root_directory))
 }
 
 /// Opens the data folder to look at it, beside a server that may be running.

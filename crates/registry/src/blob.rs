@@ -92,6 +92,7 @@ impl Registry {
         hashed: Hashed,
         location: Option<String>,
     ) -> Result<(), Error> {
+        self.ensure_adopted(repository).await?;
         let blob = metadata::blobs::NewBlob {
             sha256: hashed.sha256,
             sha512: hashed.sha512,

@@ -12,6 +12,7 @@ impl Registry {
         last: Option<&str>,
         limit: u64,
     ) -> Result<(Vec<RepositoryName>, bool), Error> {
+        self.ensure_named().await;
         let mut names = self
             .metadata()
             .read(&(last, limit), |tx, (last, limit)| {
@@ -36,6 +37,7 @@ impl Registry {
         if !term.chars().all(may_be_in_name) {
             return Ok((Vec::new(), 0));
         }
+        self.ensure_named().await;
         let found = self
             .metadata()
             .read(&(term, skip, limit), |tx, (term, skip, limit)| {

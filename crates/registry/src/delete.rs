@@ -18,6 +18,7 @@ impl Registry {
         preconditions: Vec<Precondition>,
     ) -> Result<(), Error> {
         self.check_deletes()?;
+        self.ensure_adopted(repository).await?;
         let input = (repository.clone(), reference.clone(), preconditions);
         self.metadata()
             .write(Durability::Power, input, |tx, (repository, reference, preconditions)| {
@@ -49,6 +50,7 @@ impl Registry {
         digest: &Digest,
     ) -> Result<(), Error> {
         self.check_deletes()?;
+        self.ensure_adopted(repository).await?;
         let input = (repository.clone(), *digest);
         self.metadata()
             .write(Durability::Power, input, |tx, (repository, digest)| {

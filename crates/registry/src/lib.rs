@@ -12,12 +12,15 @@
 
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod blob;
 mod catalog;
 mod check;
 mod clock;
 mod delete;
 mod error;
+mod export;
+mod facts;
 mod manifest;
 mod mount;
 mod pull;
@@ -37,10 +40,13 @@ use metadata::Metadata;
 use oci::Digest;
 use tokio::sync::Semaphore;
 
+pub use adopt::{Adoption, AdoptionProgress, survey};
 pub use blob::StoredBlob;
 pub use check::{Check, Finding};
 pub use error::Error;
+pub use export::{ExportError, ExportProgress, Exported};
 pub use manifest::{ManifestPush, Precondition, PushedManifest};
+pub use metadata::adoption::Finding as AdoptionFinding;
 pub use pull::{PulledBlob, PulledManifest};
 pub use purge::Purged;
 pub use receive::{Chunks, Interrupted};
@@ -83,6 +89,7 @@ struct Shared {
     blobs: Arc<dyn Blobs>,
     config: Config,
     sessions: sessions::Sessions,
+    round: adopt::Round,
     /// A permit for each piece of work that must run to its end.
     work: Arc<Semaphore>,
     /// Content of manifests by their sha256 digest. It says nothing about who may read it: the
@@ -96,8 +103,11 @@ impl Registry {
         let manifests =
             quick_cache::sync::Cache::with_weighter(4096, MANIFEST_CACHE_BYTES, ByLength);
         let sessions = sessions::Sessions::default();
+        let round = adopt::Round::default();
         let work = Arc::new(Semaphore::new(MAX_WORK as usize));
-        Self { shared: Arc::new(Shared { metadata, blobs, config, sessions, work, manifests }) }
+        Self {
+            shared: Arc::new(Shared { metadata, blobs, config, sessions, round, work, manifests }),
+        }
     }
 
     /// Waits until every upload that was being received is saved: after this the process may end.

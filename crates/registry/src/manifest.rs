@@ -90,6 +90,7 @@ impl Registry {
             push,
         };
 
+        self.ensure_adopted(&accepted.push.repository).await?;
         // Asked before the bytes are stored, so that a refused manifest costs no space, and again
         // in the transaction, where the answer counts.
         self.metadata().read(&accepted, |tx, accepted| Box::pin(check(tx, accepted))).await?;
@@ -131,7 +132,7 @@ fn all_tags(push: &ManifestPush) -> Vec<Tag> {
     own.into_iter().chain(&push.tags).filter(|tag| seen.insert(*tag)).cloned().collect()
 }
 
-fn describe(parsed: &Manifest, digest: Digest) -> NewManifest {
+pub(crate) fn describe(parsed: &Manifest, digest: Digest) -> NewManifest {
     let config = parsed.config.as_ref().map(|config| config.digest);
     let required = parsed.required_blobs().into_iter().map(|blob| {
         let is_config = Some(blob.digest) == config;

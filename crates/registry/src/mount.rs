@@ -34,6 +34,7 @@ impl Registry {
             Err(Error::BlobUnknown { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
+        self.ensure_adopted(repository).await?;
         let input = (repository.clone(), source, *digest);
         let mounted = self
             .metadata()

@@ -1,6 +1,6 @@
 //! Pull: manifests and blobs on their way out.
 
-use blobs::{Content, ErrorKind};
+use blobs::{Blobs, Content, ErrorKind};
 use bytes::{Bytes, BytesMut};
 use metadata::blobs::Blob;
 use oci::{Digest, Reference, RepositoryName};
@@ -38,6 +38,7 @@ impl Registry {
             repository: repository.clone(),
             reference: reference.clone(),
         };
+        self.ensure_adopted(repository).await?;
         let found = self
             .metadata()
             .read(&(repository, reference), |tx, (repository, reference)| {
@@ -84,6 +85,7 @@ impl Registry {
     }
 
     async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
+        self.ensure_adopted(repository).await?;
         let input = (repository, digest);
         let found = self
             .metadata()
@@ -100,7 +102,7 @@ impl Registry {
         if let Some(content) = self.shared.manifests.get(&blob.digest) {
             return Ok(Some(content));
         }
-        let content = match self.read_whole(blob).await {
+        let content = match read_whole(self.blobs(), blob).await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 tracing::error!(digest = %blob.digest, %error, "the bytes of a manifest are gone");
@@ -115,19 +117,20 @@ impl Registry {
         self.shared.manifests.insert(blob.digest, content.clone());
         Ok(Some(content))
     }
+}
 
-    async fn read_whole(&self, blob: &Blob) -> Result<Bytes, blobs::Error> {
-        let file = self.blobs().open(&blob.digest, blob.location.as_deref()).await?;
-        let mut content = BytesMut::new();
-        while content.len() <= oci::MAX_MANIFEST_SIZE {
-            let part = file.read(content.len() as u64, oci::MAX_MANIFEST_SIZE).await?;
-            if part.is_empty() {
-                break;
-            }
-            content.extend_from_slice(&part);
+/// The bytes of a blob, as far as a manifest may be long.
+pub(crate) async fn read_whole(blobs: &dyn Blobs, blob: &Blob) -> Result<Bytes, blobs::Error> {
+    let file = blobs.open(&blob.digest, blob.location.as_deref()).await?;
+    let mut content = BytesMut::new();
+    while content.len() <= oci::MAX_MANIFEST_SIZE {
+        let part = file.read(content.len() as u64, oci::MAX_MANIFEST_SIZE).await?;
+        if part.is_empty() {
+            break;
         }
-        Ok(content.freeze())
+        content.extend_from_slice(&part);
     }
+    Ok(content.freeze())
 }
 
 /// The answer for a blob whose file is missing or has another size. Clients take "unknown" as a

@@ -42,6 +42,7 @@ pub struct ReferrersPage {
 impl Registry {
     /// A page of the manifests that refer to a subject.
     pub async fn list_referrers(&self, query: &ReferrersQuery) -> Result<ReferrersPage, Error> {
+        self.ensure_adopted(&query.repository).await?;
         let tagged = self.tagged_referrers(query).await?;
         let mut found = self
             .metadata()

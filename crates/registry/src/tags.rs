@@ -14,6 +14,7 @@ impl Registry {
         last: Option<&str>,
         limit: u64,
     ) -> Result<(Vec<Tag>, bool), Error> {
+        self.ensure_adopted(repository).await?;
         let input = (repository, last, limit);
         let mut tags = self
             .metadata()

@@ -39,6 +39,7 @@ impl Registry {
         repository: &RepositoryName,
         algorithm: Option<Algorithm>,
     ) -> Result<UploadProgress, Error> {
+        self.ensure_adopted(repository).await?;
         let id = UploadId::now_v7().to_string();
         let state = uploads::Upload {
             received: 0,

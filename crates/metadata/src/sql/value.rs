@@ -45,6 +45,10 @@ impl Row {
         }
     }
 
+    pub(crate) fn is_null(&self, column: usize) -> bool {
+        matches!(self.0.get(column), Some(Value::Null))
+    }
+
     pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], Error> {
         match self.0.get(column) {
             Some(Value::Bytes(value)) => Ok(value),

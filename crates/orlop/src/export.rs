@@ -1,0 +1,55 @@
+//! `orlop export`: hands the data folder back to registry:2 or registry:3.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use registry::{ExportProgress, Exported};
+
+use crate::cli::Export;
+use crate::config::Config;
+use crate::import::{count, report, say};
+use crate::progress::{seconds, watch};
+use crate::store;
+
+/// Repositories that are written at once.
+const PARALLEL: usize = 16;
+
+pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<ExitCode> {
+    let store = store::open_idle(config).await?;
+    let progress = Arc::new(ExportProgress::default());
+    let started = Instant::now();
+    let work = store.registry.export_links(PARALLEL, export.dry_run, &progress);
+    let exported = watch(work, || {
+        let links = format!(
+            "{} links written, {} removed",
+            count(&progress.written),
+            count(&progress.removed)
+        );
+        (count(&progress.repositories), count(&progress.expected), links)
+    });
+    let Exported::Done(notes) = exported.await? else {
+        say(
+            "already exported: nothing has changed here since. What another registry has done to \
+             the folder meanwhile is taken in by `orlop import`, or by `orlop serve`",
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    for note in &notes {
+        report(note)?;
+    }
+    let (written, removed) =
+        if export.dry_run { ("would write", "would remove") } else { ("wrote", "removed") };
+    say(&format!(
+        "{} repositories: {written} {} links, {removed} {}, in {}",
+        count(&progress.repositories),
+        count(&progress.written),
+        count(&progress.removed),
+        seconds(started.elapsed()),
+    ))?;
+    if !export.dry_run {
+        say("registry:2 can serve this folder now. Do not run both at once; `orlop serve` takes \
+             over again what registry:2 makes of it")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,133 @@
+//! `orlop import`: takes over the repositories of registry:2 or registry:3, before the first
+//! start.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::bail;
+use registry::{Adoption, AdoptionFinding, AdoptionProgress, Registry};
+
+use crate::cli::Import;
+use crate::config::Config;
+use crate::progress::{seconds, watch};
+use crate::store;
+
+/// Repositories that are read at once: enough that the database always has something to write.
+const PARALLEL: usize = 128;
+
+/// Findings read at once.
+const PAGE: u64 = 1000;
+
+pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<ExitCode> {
+    if import.dry_run {
+        return survey(config).await;
+    }
+    let store = store::open_idle(config).await?;
+    let registry = &store.registry;
+    match registry.begin_adoption(import.again).await? {
+        Adoption::Nothing => {
+            say("nothing to import: the data folder has no repositories of registry:2 or \
+                 registry:3")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Adoption::Done(_) => {
+            list_findings(registry).await?;
+            say("already imported: the link files are not read again. If registry:2 has been \
+                 started on this folder since, and was not stopped by an export before, \
+                 `orlop import --again` adds what it has written")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Adoption::LinksGone => bail!("{}", store::LINKS_GONE),
+        Adoption::Begun { resumed: true } => say("going on with an import that was cut short")?,
+        Adoption::Begun { resumed: false } => {}
+    }
+    let progress = Arc::new(AdoptionProgress::default());
+    let started = Instant::now();
+    let done = watch(registry.adopt_all(PARALLEL, &progress), || status(&progress)).await;
+    let findings = list_findings(registry).await?;
+    done?;
+    summarise("imported", &progress, findings, started)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn survey(config: &Config) -> anyhow::Result<ExitCode> {
+    let progress = Arc::new(AdoptionProgress::default());
+    let started = Instant::now();
+    let blobs = store::content(config);
+    let findings =
+        watch(registry::survey(blobs, PARALLEL, &progress), || status(&progress)).await?;
+    for finding in &findings {
+        report(finding)?;
+    }
+    summarise("would import", &progress, findings.len() as u64, started)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(progress: &AdoptionProgress) -> (u64, u64, String) {
+    let more =
+        format!("{} manifests, {} blobs", count(&progress.manifests), count(&progress.blobs));
+    (count(&progress.repositories), count(&progress.expected), more)
+}
+
+fn summarise(
+    verb: &str,
+    progress: &AdoptionProgress,
+    findings: u64,
+    started: Instant,
+) -> anyhow::Result<()> {
+    let uploads = count(&progress.uploads);
+    if uploads > 0 {
+        say(&format!(
+            "left out: {uploads} uploads in progress, which clients have to begin again"
+        ))?;
+    }
+    say(&format!(
+        "{verb} {} repositories with {} tags, {} manifests and {} links to blobs in {}: {}",
+        count(&progress.repositories),
+        count(&progress.tags),
+        count(&progress.manifests),
+        count(&progress.blobs),
+        seconds(started.elapsed()),
+        match findings {
+            0 => "nothing odd".to_owned(),
+            1 => "1 oddity (see above)".to_owned(),
+            count => format!("{count} oddities (see above)"),
+        }
+    ))
+}
+
+/// What is odd goes to standard output, a line each; how many lines.
+async fn list_findings(registry: &Registry) -> anyhow::Result<u64> {
+    let (mut last, mut listed) = (0, 0);
+    loop {
+        let page = registry.adoption_findings(last, PAGE).await?;
+        let Some((number, _)) = page.last() else { return Ok(listed) };
+        last = *number;
+        listed += page.len() as u64;
+        for (_, finding) in &page {
+            report(finding)?;
+        }
+    }
+}
+
+/// Writes a finding to standard output.
+pub(crate) fn report(finding: &AdoptionFinding) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match finding.place.as_str() {
+        "" => writeln!(out, "{}", finding.problem)?,
+        place => writeln!(out, "{place}: {}", finding.problem)?,
+    }
+    Ok(())
+}
+
+/// Writes a line to standard error.
+pub(crate) fn say(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stderr(), "{line}")?)
+}
+
+pub(crate) fn count(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
+}

@@ -1,0 +1,76 @@
+//! What was read about a repository becomes facts.
+
+use metadata::adoption::{self, Finding};
+use metadata::{Tx, repositories};
+use oci::{Digest, RepositoryName, Tag};
+
+use super::Rule;
+use super::read::{Batch, ambiguous_sha512, dangling_tag};
+use crate::{Error, clock};
+
+/// What is written about a repository in one transaction.
+pub(super) struct Part {
+    pub(super) name: RepositoryName,
+    pub(super) rule: Rule,
+    pub(super) batch: Batch,
+    /// Whether it is the first of its repository.
+    pub(super) is_first: bool,
+    /// Set in the last one.
+    pub(super) gone: Option<Gone>,
+}
+
+impl Part {
+    pub(super) fn new(name: &RepositoryName, rule: Rule) -> Self {
+        Self { name: name.clone(), rule, batch: Batch::default(), is_first: true, gone: None }
+    }
+}
+
+/// What the database had and the links have not.
+#[derive(Default)]
+pub(super) struct Gone {
+    pub(super) blobs: Vec<Digest>,
+    pub(super) manifests: Vec<Digest>,
+    pub(super) tags: Vec<Tag>,
+}
+
+/// Writes a part down. It may have been written before.
+pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
+    let now = clock::now();
+    adoption::expect(tx, &part.name, false, now).await?;
+    let repository = repositories::ensure(tx, &part.name, now).await?;
+    if part.is_first {
+        adoption::forget_findings(tx, part.name.as_str()).await?;
+    }
+    let mut problems = part.batch.problems.clone();
+    for blob in &part.batch.blobs {
+        if !adoption::adopt_blob(tx, repository, blob).await?
+            && let Some(sha512) = &blob.sha512
+        {
+            problems.push(ambiguous_sha512(sha512));
+        }
+    }
+    for manifest in &part.batch.manifests {
+        adoption::adopt_manifest(tx, repository, manifest).await?;
+    }
+    for tag in &part.batch.tags {
+        if !adoption::adopt_tag(tx, repository, tag, part.rule.precedence()).await? {
+            problems.push(dangling_tag(&tag.tag, &tag.digest));
+        }
+    }
+    let finding = |problem| Finding { place: part.name.to_string(), problem };
+    let findings = problems.into_iter().map(finding).collect::<Vec<_>>();
+    adoption::note(tx, &findings).await?;
+    if let Some(gone) = &part.gone {
+        for tag in &gone.tags {
+            metadata::tags::delete(tx, repository, tag).await?;
+        }
+        for digest in &gone.manifests {
+            metadata::manifests::delete(tx, repository, digest).await?;
+        }
+        for digest in &gone.blobs {
+            metadata::blobs::unlink(tx, repository, digest).await?;
+        }
+        adoption::mark_read(tx, repository).await?;
+    }
+    Ok(())
+}
