@@ -5,6 +5,7 @@
 mod check;
 mod cli;
 mod config;
+mod config_command;
 mod logging;
 mod serve;
 mod store;
@@ -12,11 +13,11 @@ mod store;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 
 use cli::{Cli, Command};
-use config::{Config, Loaded};
+use config::{Config, Loaded, Mode};
 
 /// How long closing may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -34,11 +35,16 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let file = match command {
-        Command::Serve(serve) => serve.config.path(),
-        Command::Check(check) => check.config.path(),
+    let (file, mode) = match command {
+        Command::Serve(serve) => (serve.config.path(), Mode::of(serve.strict)),
+        Command::Check(check) => (check.config.path(), Mode::Lenient),
+        Command::Config(command) => return config_command::run(command),
     };
-    let loaded = Config::load(file.as_deref(), config::environment())?;
+    let loaded = Config::load(file.as_deref(), config::environment(), mode)?;
+    // With another store than the one that is asked for, nothing is right.
+    if let Some(first) = loaded.unsupported.first() {
+        bail!("{first}");
+    }
     logging::init(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -54,5 +60,6 @@ async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode>
     match command {
         Command::Serve(_) => serve::run(&loaded).await,
         Command::Check(check) => check::run(&loaded.config, check.quick).await,
+        Command::Config(command) => config_command::run(command),
     }
 }
