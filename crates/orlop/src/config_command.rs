@@ -1,6 +1,6 @@
 //! `orlop config …`: the configuration, looked at.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,8 +9,21 @@ use crate::config::{self, Config, Loaded, Mode};
 use crate::serve;
 
 pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    let mut talk = std::io::stderr().lock();
+    match print(command) {
+        // Whoever reads has seen enough: `orlop config show | head`.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        done => done,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn print(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let mut talk = io::stderr().lock();
     match command {
         ConfigCommand::Check(options) => check(options, &mut out, &mut talk),
         ConfigCommand::Show(show) => {
@@ -44,7 +57,10 @@ fn check(
     warn(&loaded, talk)?;
     let mut warnings = loaded.warnings.len() + loaded.unsupported.len();
     if let Some(what) = serve::not_wired(&loaded.config) {
-        writeln!(talk, "warning: {what}: not in this version of Orlop, which will not start")?;
+        writeln!(
+            talk,
+            "warning: {what} comes with a later version of Orlop; this one does not start with it"
+        )?;
         warnings += 1;
     }
     writeln!(out, "{}", summary(loaded.source.as_deref(), loaded.count(), warnings))?;
@@ -105,7 +121,7 @@ mod tests {
         let (code, out, talk) = check_file("version: 0.1\nstorage: inmemory\nlgo: 1\n", &[]);
         assert_eq!(code, ExitCode::SUCCESS);
         assert_eq!(out, "ok: c.yml, 1 key set, 2 warnings\n");
-        assert!(talk.contains("warning: c.yml:2:1: storage.inmemory: "), "{talk}");
+        assert!(talk.contains("warning: c.yml:2:1: storage.inmemory comes"), "{talk}");
         assert!(talk.contains("warning: c.yml:3:1: lgo is not a known key"), "{talk}");
     }
 

@@ -20,7 +20,7 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn run(loaded: &Loaded) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
     if let Some(what) = not_wired(config) {
-        bail!("{what}: not in this version of Orlop, and starting without it could do harm");
+        bail!("{what} comes with a later version of Orlop; this one does not start with it");
     }
     raise_file_limit();
 

@@ -7,18 +7,15 @@ use super::kind::{self, Kind};
 use super::shape::{self, Shape};
 use super::tree::{Node, Value};
 
-/// Warns of what has no effect, lists what this version cannot do, and fails with every value
-/// that is wrong.
-pub(super) fn check(root: &Node, notes: &mut Notes) -> Result<(), ConfigError> {
-    let mut check = Check { notes, errors: Vec::new() };
+/// Notes what has no effect, what this version cannot do, and every value that is wrong.
+pub(super) fn check(root: &Node, notes: &mut Notes) {
+    let mut check = Check { notes };
     check.drivers(root);
     check.visit(shape::root(), root, "");
-    ConfigError::of(check.errors)
 }
 
 struct Check<'a> {
     notes: &'a mut Notes,
-    errors: Vec<ConfigError>,
 }
 
 impl Check<'_> {
@@ -35,11 +32,9 @@ impl Check<'_> {
                 }
                 return;
             }
-            State::Later if !is_switched_off(node) => {
-                let what = shape.key.map_or("", |key| key.meaning);
-                self.notes.later(&node.origin, path, what);
-            }
-            State::Later | State::Current | State::Older(_) => {}
+            State::Later if !is_switched_off(node) => self.notes.later(&node.origin, path),
+            State::Foreign if !is_switched_off(node) => self.notes.foreign(&node.origin, path),
+            State::Later | State::Foreign | State::Current | State::Older(_) => {}
         }
         if shape.is_leaf() {
             self.value(shape, node, path);
@@ -54,7 +49,7 @@ impl Check<'_> {
         let kind = shape.kind();
         let fits = kind == Kind::Free || node.as_text().is_some_and(|text| kind.accepts(text));
         if !fits {
-            self.errors.push(node.wrong(path, kind.expected(), kind.is_secret()));
+            self.notes.errors.push(node.wrong(path, kind.expected(), kind.is_secret()));
         }
     }
 
@@ -68,28 +63,27 @@ impl Check<'_> {
             Value::Scalar(_) if item.is_leaf() => self.value(item, node, path),
             Value::Null | Value::Scalar(_) | Value::Map(_) => {
                 let expected = "a list (`- item` lines below it)".to_owned();
-                self.errors.push(node.wrong(path, expected, item.kind().is_secret()));
+                self.notes.errors.push(node.wrong(path, expected, item.kind().is_secret()));
             }
         }
     }
 
     fn section(&mut self, shape: &'static Shape, node: &Node, path: &str) {
         let Value::Map(entries) = &node.value else {
-            self.errors.push(node.wrong(path, Kind::Section.expected(), false));
+            self.notes.errors.push(node.wrong(path, Kind::Section.expected(), false));
             return;
         };
         for (name, child) in entries {
             let child_path = join(path, name);
             if shape.holds_headers() && !kind::is_header_name(name) {
                 let expected = "a header's name (letters, digits and `-`) as the key".to_owned();
-                self.errors.push(child.wrong(&child_path, expected, true));
+                self.notes.errors.push(child.wrong(&child_path, expected, true));
             } else if let Some(known) = shape.child(name) {
                 self.visit(known, child, &child_path);
             } else if driver_kind(path).is_some() {
-                self.errors.push(unknown_driver(child.origin.clone(), path, name));
-            } else if let Err(error) = self.notes.unknown(unknown(shape, &child.origin, path, name))
-            {
-                self.errors.push(error);
+                self.notes.errors.push(unknown_driver(child.origin.clone(), path, name));
+            } else {
+                self.notes.unknown(unknown(shape, &child.origin, path, name));
             }
         }
         if is_switched_off(node) {
@@ -98,7 +92,7 @@ impl Check<'_> {
         for (name, child) in shape.literals().filter(|(_, child)| child.is_required()) {
             if node.child(name).is_none_or(Node::is_blank) {
                 let kind = child.item().unwrap_or(child).kind();
-                self.errors.push(ConfigError::Wrong {
+                self.notes.errors.push(ConfigError::Wrong {
                     origin: node.origin.clone(),
                     key: join(path, name),
                     expected: kind.expected(),
@@ -119,7 +113,7 @@ impl Check<'_> {
             });
             if let (Some((one, first)), Some((other, second))) = (chosen.next(), chosen.next()) {
                 let kind = driver_kind(section).unwrap_or_default();
-                self.errors.push(ConfigError::Unfit {
+                self.notes.errors.push(ConfigError::Unfit {
                     origin: second.origin.clone(),
                     key: format!("{section}.{other}"),
                     reason: format!(

@@ -87,6 +87,7 @@ fn describe(shape: &Shape, schema: &mut Map<String, Value>) {
         State::Current => {}
         State::Later => meaning.push_str(" (comes with a later version)"),
         State::Older(new) => meaning = format!("An older name of `{new}`"),
+        State::Foreign => meaning.push_str(" (not in Orlop)"),
         State::Removed => meaning.push_str(" (without effect)"),
     }
     if matches!(key.state, State::Older(_) | State::Removed) {

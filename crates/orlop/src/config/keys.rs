@@ -34,6 +34,8 @@ pub(super) enum State {
     Current,
     /// What it asks for comes with a later version, and starting without it would break a promise.
     Later,
+    /// Code that can be compiled into `distribution`.
+    Foreign,
     /// An older name of this key.
     Older(&'static str),
     /// Gone from `distribution` too; named and passed over.
@@ -196,11 +198,11 @@ pub(super) static KEYS: &[Key] = &[
     key("middleware.storage.[].options.updatefrequency", Duration, "", "`cloudfront`"),
     key("middleware.storage.[].options.updatefrenquency", Duration, "", "").older("middleware.storage.[].options.updatefrequency"),
     key("middleware.storage.[].options.iprangesurl", Url, "", "`cloudfront`"),
-    section("middleware.registry.[]", "Code that was compiled into another registry").later(),
+    section("middleware.registry.[]", "Code that was compiled into another registry").foreign(),
     key("middleware.registry.[].name", Text, "", ""),
     key("middleware.registry.[].disabled", Boolean, "false", ""),
     key("middleware.registry.[].options", Free, "", ""),
-    section("middleware.repository.[]", "Code that was compiled into another registry").later(),
+    section("middleware.repository.[]", "Code that was compiled into another registry").foreign(),
     key("middleware.repository.[].name", Text, "", ""),
     key("middleware.repository.[].disabled", Boolean, "false", ""),
     key("middleware.repository.[].options", Free, "", ""),
@@ -214,6 +216,7 @@ pub(super) static KEYS: &[Key] = &[
     key("http.draintimeout", Duration, "8s", "How long running requests may take after a SIGTERM; `0` cuts them at once"),
     key("http.headers.*.[]", Header, "", "Headers for every answer of the API"),
     key("http.trustedproxies.[]", Network, "", "The proxies whose word counts on where a client comes from, for logs, rules and limits. Only Orlop has it"),
+    section("http.tls", "TLS").optional(),
     key("http.tls.certificate", Path, "", "The certificate and those between it and the authority, as PEM"),
     key("http.tls.key", Path, "", "Its private key"),
     key("http.tls.clientcas.[]", Path, "", "The authorities whose clients may connect"),
@@ -446,6 +449,10 @@ impl Key {
 
     const fn later(self) -> Self {
         Self { state: State::Later, ..self }
+    }
+
+    const fn foreign(self) -> Self {
+        Self { state: State::Foreign, ..self }
     }
 
     const fn older(self, new: &'static str) -> Self {

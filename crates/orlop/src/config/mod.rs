@@ -94,7 +94,7 @@ impl Config {
         mode: Mode,
     ) -> Result<Loaded, ConfigError> {
         let environment: BTreeMap<String, String> = environment.collect();
-        let mut notes = Notes { mode, warnings: Vec::new(), unsupported: Vec::new() };
+        let mut notes = Notes::new(mode);
         let (mut tree, own_defaults) = match path {
             Some(path) => (read_file(path, &mut notes)?, Vec::new()),
             None => (nothing(), defaults::of_a_first_start(&environment).to_vec()),
@@ -102,7 +102,8 @@ impl Config {
         normalize(&mut tree);
         variables::overlay(&mut tree, &environment, &mut notes)?;
         older::modernize(&mut tree, &mut notes)?;
-        check::check(&tree, &mut notes)?;
+        check::check(&tree, &mut notes);
+        ConfigError::of(std::mem::take(&mut notes.errors))?;
         defaults::fill(&mut tree, &own_defaults)?;
         let config = settings::read(&tree, &mut notes)?;
         let Notes { warnings, unsupported, .. } = notes;
@@ -124,38 +125,48 @@ struct Notes {
     mode: Mode,
     warnings: Vec<String>,
     unsupported: Vec<String>,
+    /// What is wrong, gathered so that all of it can be named at once.
+    errors: Vec<ConfigError>,
 }
 
 impl Notes {
+    fn new(mode: Mode) -> Self {
+        Self { mode, warnings: Vec::new(), unsupported: Vec::new(), errors: Vec::new() }
+    }
+
     fn warn(&mut self, text: String) {
         self.warnings.push(text);
     }
 
     /// A warning that is an error in [`Mode::Strict`].
-    fn unknown(&mut self, text: String) -> Result<(), ConfigError> {
+    fn unknown(&mut self, text: String) {
         match self.mode {
-            Mode::Strict => Err(ConfigError::Strict(text)),
-            Mode::Lenient => {
-                self.warnings.push(text);
-                Ok(())
-            }
+            Mode::Strict => self.errors.push(ConfigError::Strict(text)),
+            Mode::Lenient => self.warnings.push(text),
         }
     }
 
-    fn duplicates(&mut self, duplicates: &[Duplicate]) -> Result<(), ConfigError> {
-        duplicates.iter().try_for_each(|Duplicate { name, used, lost }| {
+    fn duplicates(&mut self, duplicates: &[Duplicate]) {
+        for Duplicate { name, used, lost } in duplicates {
             self.unknown(format!(
                 "{used}: {name} is written twice in this section; this one counts, the one at \
                  {lost} does not"
-            ))
-        })
+            ));
+        }
     }
 
-    /// `what` is asked for at `key` and comes with a later version.
-    fn later(&mut self, origin: &Origin, key: &str, what: &str) {
+    /// What is asked for at `key` comes with a later version.
+    fn later(&mut self, origin: &Origin, key: &str) {
         self.unsupported.push(format!(
-            "{origin}: {key}: this version of Orlop cannot do it ({what}); a later version will, \
-             until then remove it"
+            "{origin}: {key} comes with a later version of Orlop; this one does not start with it"
+        ));
+    }
+
+    /// What is asked for at `key` is no part of Orlop.
+    fn foreign(&mut self, origin: &Origin, key: &str) {
+        self.unsupported.push(format!(
+            "{origin}: {key} names code that was compiled into another registry; Orlop has no such \
+             code and does not start with it"
         ));
     }
 }
@@ -165,7 +176,7 @@ fn read_file(path: &Path, notes: &mut Notes) -> Result<Node, ConfigError> {
         .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
     let file: Arc<str> = Arc::from(path.to_string_lossy());
     let parsed = yaml::file(&text, &file)?;
-    notes.duplicates(&parsed.duplicates)?;
+    notes.duplicates(&parsed.duplicates);
     if parsed.root.get("version").is_none() {
         return Err(ConfigError::NoVersion { file });
     }

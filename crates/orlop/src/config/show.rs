@@ -3,10 +3,7 @@
 use super::error::Origin;
 use super::kind::Kind;
 use super::shape::{self, Shape};
-use super::tree::{Node, Value};
-
-/// What stands for a secret.
-const MASK: &str = "********";
+use super::tree::{MASK, Node, Value, without_password};
 
 /// Writes what is known of the tree, in the order of the table of keys.
 pub(super) fn show(root: &Node) -> String {
@@ -102,13 +99,7 @@ fn shown(text: &str, kind: Kind) -> String {
     match kind {
         _ if kind.is_secret() => MASK.to_owned(),
         Kind::Free => MASK.to_owned(),
-        // A URL may hold a password, and any text may be a URL.
-        _ => match (text.split_once("://"), text.rsplit_once('@')) {
-            (Some((scheme, _)), Some((before, rest))) if before.len() > scheme.len() => {
-                format!("{scheme}://{MASK}@{rest}")
-            }
-            _ => text.to_owned(),
-        },
+        _ => without_password(text),
     }
 }
 

@@ -182,11 +182,11 @@ impl Node {
         let found = match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Scalar(_) if secret => "a secret that is none".to_owned(),
-            Value::Scalar(text) if text.chars().count() > LONGEST => {
+            Value::Scalar(text) => {
+                let text = without_password(text);
                 let start: String = text.chars().take(LONGEST).collect();
-                format!("{start:?}…")
+                format!("{start:?}{}", if start == text { "" } else { "…" })
             }
-            Value::Scalar(text) => format!("{text:?}"),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a section".to_owned(),
         };
@@ -196,6 +196,19 @@ impl Node {
             expected,
             found,
         }
+    }
+}
+
+/// What stands for a secret.
+pub(super) const MASK: &str = "********";
+
+/// The text as it may be shown: a URL can hold a name and a password, and any text a URL.
+pub(super) fn without_password(text: &str) -> String {
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((before, rest))) if before.len() > scheme.len() => {
+            format!("{scheme}://{MASK}@{rest}")
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn overlay(
             Some(target) => set(root, &target, variable, value, notes)?,
             None => match names_a_driver(name) {
                 Some(error) => return Err(error(Origin::Variable(Arc::from(variable.as_str())))),
-                None => notes.unknown(unknown(variable, name))?,
+                None => notes.unknown(unknown(variable, name)),
             },
         }
         normalize(root);
@@ -129,7 +129,7 @@ fn set(
         Node::text(unquoted(value), Origin::Variable(name))
     } else {
         let parsed = yaml::variable(value, &name)?;
-        notes.duplicates(&parsed.duplicates)?;
+        notes.duplicates(&parsed.duplicates);
         parsed.root
     };
     let replacement = node.clone();

@@ -25,7 +25,7 @@ pub(crate) use validation::{IndexChildren, Platform, Require, Urls, Validation};
 use super::Notes;
 use super::error::ConfigError;
 use super::kind;
-use super::tree::Node;
+use super::tree::{MASK, Node};
 use section::Section;
 
 /// As many results as `distribution` gives at most in one page.
@@ -91,12 +91,12 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
+        f.write_str(MASK)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
+        f.write_str(MASK)
     }
 }

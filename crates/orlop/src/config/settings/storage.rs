@@ -98,7 +98,7 @@ fn middleware(
                     options.must_text(key)?;
                 }
                 let name = "middleware.storage: cloudfront";
-                notes.later(&entry.origin_of("name"), name, "signed URLs of Amazon CloudFront");
+                notes.later(&entry.origin_of("name"), name);
             }
         }
     }

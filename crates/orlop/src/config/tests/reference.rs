@@ -73,6 +73,7 @@ fn row(key: &Key) -> String {
         State::Current => key.meaning.to_owned(),
         State::Later if key.kind == Kind::Section => format!("{}. **Later**", key.meaning),
         State::Later => format!("**Later.** {}", key.meaning),
+        State::Foreign => format!("{}. **Not in Orlop**", key.meaning),
         State::Older(new) => format!("Older name of `{}`", new.replace(".[]", "[]")),
         State::Removed => format!("**Gone.** {}", key.meaning),
     };

@@ -211,5 +211,5 @@ fn no_variable_opens_the_registry_by_accident() {
 fn a_driver_that_one_variable_names_is_not_lost_to_the_next() {
     let variables = [("REGISTRY_STORAGE", "inmemory"), ("REGISTRY_STORAGE_DELETE_ENABLED", "true")];
     let loaded = load(None, &variables).unwrap();
-    assert!(loaded.unsupported[0].starts_with("REGISTRY_STORAGE: storage.inmemory: "));
+    assert!(loaded.unsupported[0].starts_with("REGISTRY_STORAGE: storage.inmemory comes with"));
 }
