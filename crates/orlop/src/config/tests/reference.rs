@@ -42,24 +42,27 @@ fn reference() -> String {
     text
 }
 
-/// The top-level name, and for `storage` the driver.
+/// The top-level name; large sections and small ones have chapters of other names.
 fn chapter_of(path: &str) -> &str {
-    const ON_THEIR_OWN: [&str; 9] = [
+    const LARGE: [&str; 7] = [
         "storage.s3",
         "storage.azure",
         "storage.gcs",
         "storage.swift",
         "storage.oss",
-        "middleware",
-        "http.tls",
         "auth.token",
-        "redis",
+        "http.tls",
     ];
     let is_below = |section: &&&str| {
-        path.strip_prefix(**section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        let rest = path.strip_prefix(**section);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    let alone = ON_THEIR_OWN.iter().find(is_below);
-    alone.copied().unwrap_or_else(|| path.split('.').next().unwrap_or(path))
+    match path.split('.').next().unwrap_or(path) {
+        "loglevel" => "log",
+        "catalog" | "tags" => "catalog`, `tags",
+        "policy" | "compatibility" | "reporting" => "policy`, `compatibility`, `reporting",
+        top => LARGE.iter().find(is_below).copied().unwrap_or(top),
+    }
 }
 
 fn row(key: &Key) -> String {
