@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Check(Check),
     Import(Import),
     Export(Export),
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
 
 /// Start the registry
@@ -42,6 +44,9 @@ pub(crate) struct Serve {
     /// Do not take over the repositories that registry:2 or registry:3 has left in the data folder
     #[arg(long)]
     pub(crate) no_import: bool,
+    /// Do not start if a key or a REGISTRY_* variable is unknown, or a key is written twice
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Verify the stored data
@@ -96,6 +101,51 @@ pub(crate) struct Export {
     pub(crate) dry_run: bool,
 }
 
+/// Look at the configuration
+///
+/// All of it: the file, the REGISTRY_* variables and the defaults, as `orlop serve` would see them
+/// now, here. Nothing is started and no data is touched.
+#[derive(Debug, Subcommand)]
+#[command(after_long_help = CONFIGURING)]
+pub(crate) enum ConfigCommand {
+    Check(ConfigCheck),
+    Show(ConfigShow),
+    /// Print a JSON Schema of the configuration file, for editors
+    ///
+    /// With it, an editor completes keys, explains them and underlines mistakes. For the YAML
+    /// extension of most editors, this line at the start of the file is enough:
+    ///
+    /// # yaml-language-server: $schema=orlop.schema.json
+    #[command(verbatim_doc_comment)]
+    Schema,
+}
+
+/// Verify the configuration
+///
+/// Every mistake is named with its place: file, line and column, or the variable. The exit status
+/// is 0 if `orlop serve` would take the configuration, else 1. What `serve` would warn of is
+/// written to standard error, and so is what this version of Orlop cannot do yet, on account of
+/// which `serve` would not start.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+
+    /// Take unknown keys and variables, and keys that are written twice, for mistakes
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Print the effective configuration
+///
+/// As YAML, which could be a configuration file again. Behind each value stands where it was set:
+/// the place in the file, the variable, or `default`. Secrets are masked.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShow {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     #[arg(
@@ -121,6 +171,7 @@ Examples:
   orlop serve                 Start on 127.0.0.1:5000, data in your home folder
   orlop serve config.yml      Start as the file says
   orlop check                 Verify all stored data
+  orlop config show           Print the configuration in effect
 
 With the registry running:
   docker tag hello-world localhost:5000/hello
@@ -157,6 +208,14 @@ Environment variables (each key of CONFIG has one; the variable wins):
   REGISTRY_LOG_FORMATTER                       text (text, json)
   REGISTRY_LOG_ACCESSLOG_DISABLED              false
   NO_COLOR                                     set it for a log without colours
+
+All keys: docs/configuration.md";
+
+const CONFIGURING: &str = "\
+Examples:
+  orlop config check config.yml             Is this file all right?
+  orlop config show config.yml              What holds, and where does it come from?
+  orlop config schema > orlop.schema.json   Help for an editor
 
 All keys: docs/configuration.md";
 
@@ -215,11 +274,25 @@ mod tests {
             panic!("not export");
         };
         assert!(export.dry_run);
+        let Command::Config(ConfigCommand::Check(check)) =
+            parse("orlop config check --strict c.yml").unwrap().command
+        else {
+            panic!("not config check");
+        };
+        assert!(check.strict);
+        assert_eq!(check.config.path(), Some(PathBuf::from("c.yml")));
     }
 
     #[test]
     fn what_is_unknown_is_a_usage_error() {
-        for line in ["orlop serve --nope", "orlop sevre", "orlop serve a b", "orlop"] {
+        for line in [
+            "orlop serve --nope",
+            "orlop sevre",
+            "orlop serve a b",
+            "orlop",
+            "orlop config",
+            "orlop config schema a",
+        ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

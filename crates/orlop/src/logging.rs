@@ -107,7 +107,7 @@ where
             Line { metadata: event.metadata(), message: own.message.unwrap_or_default(), fields };
         match self.formatter {
             Formatter::Text => line.write_text(&mut writer),
-            Formatter::Json => line.write_json(&mut writer),
+            Formatter::Json | Formatter::Logstash => line.write_json(&mut writer),
         }?;
         writer.write_char('\n')
     }
@@ -339,6 +339,7 @@ mod tests {
             level: Level::Info,
             formatter,
             access_log: true,
+            report_caller: false,
             fields: BTreeMap::from([("service".to_owned(), "registry".to_owned())]),
         }
     }

@@ -6,6 +6,7 @@ mod allocator;
 mod check;
 mod cli;
 mod config;
+mod config_command;
 mod export;
 mod import;
 mod logging;
@@ -16,11 +17,11 @@ mod store;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 
 use cli::{Cli, Command};
-use config::{Config, Loaded};
+use config::{Config, Loaded, Mode};
 
 /// How long closing may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -39,13 +40,18 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let file = match command {
-        Command::Serve(serve) => serve.config.path(),
-        Command::Check(check) => check.config.path(),
-        Command::Import(import) => import.config.path(),
-        Command::Export(export) => export.config.path(),
+    let (file, mode) = match command {
+        Command::Serve(serve) => (serve.config.path(), Mode::of(serve.strict)),
+        Command::Check(check) => (check.config.path(), Mode::Lenient),
+        Command::Import(import) => (import.config.path(), Mode::Lenient),
+        Command::Export(export) => (export.config.path(), Mode::Lenient),
+        Command::Config(command) => return config_command::run(command),
     };
-    let loaded = Config::load(file.as_deref(), config::environment())?;
+    let loaded = Config::load(file.as_deref(), config::environment(), mode)?;
+    // With another store than the one that is asked for, nothing is right.
+    if let Some(first) = loaded.unsupported.first() {
+        bail!("{first}");
+    }
     logging::init(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -63,5 +69,6 @@ async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode>
         Command::Check(check) => check::run(&loaded.config, check.quick).await,
         Command::Import(import) => import::run(&loaded.config, import).await,
         Command::Export(export) => export::run(&loaded.config, export).await,
+        Command::Config(command) => config_command::run(command),
     }
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use web::server::{Shutdown, serve, serve_debug};
 use web::{Debug, Metrics, Service};
 
-use crate::config::{Config, Loaded, Storage};
+use crate::config::{Authenticator, Config, Formatter, IndexChildren, Loaded, Net, UploadPurging};
 use crate::store;
 
 /// How long uploads that were cut off have to save what they received.
@@ -34,6 +34,9 @@ const MAX_LOGGED_FINDINGS: usize = 100;
 /// `import`: whether repositories of registry:2 in the data folder are taken over.
 pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
+    if let Some(what) = not_wired(config) {
+        bail!("{what} comes with a later version of Orlop; this one does not start with it");
+    }
     raise_file_limit();
 
     // Sockets first: a port in use is found out before any data is touched.
@@ -54,8 +57,12 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
         let debug = Debug::new(registry.clone(), metrics, path);
         tokio::spawn(serve_debug(listener, debug, shutdown.ending()));
     }
-    if config.storage.upload_purging {
-        tokio::spawn(purge_uploads(registry.clone(), config.storage.clone()));
+    match config.storage.upload_purging {
+        Some(purging) if purging.dry_run => tracing::warn!(
+            "uploadpurging.dryrun: uploads that nobody goes on with are kept, not listed"
+        ),
+        Some(purging) => drop(tokio::spawn(purge_uploads(registry.clone(), purging))),
+        None => {}
     }
 
     wait_for_signal().await?;
@@ -150,6 +157,38 @@ async fn log_findings(registry: &Registry) {
     }
 }
 
+/// What the configuration asks for and this file does not do yet: a registry that is open by
+/// mistake is the worst that could happen.
+pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
+    let Config { log, http, storage, auth, health, validation, .. } = config;
+    let urls = validation.urls.as_ref();
+    [
+        (auth.authenticator != Authenticator::None, "auth"),
+        (!auth.rules.is_empty(), "auth.rules"),
+        (http.tls.is_some(), "http.tls"),
+        (http.net == Net::Unix, "http.net: unix"),
+        (http.prefix != "/", "http.prefix"),
+        (http.h2c, "http.h2c"),
+        (!http.trusted_proxies.is_empty(), "http.trustedproxies"),
+        (storage.read_only, "storage.maintenance.readonly"),
+        (!storage.middleware.is_empty(), "middleware.storage"),
+        (!health.files.is_empty(), "health.file"),
+        (!health.http.is_empty(), "health.http"),
+        (!health.tcp.is_empty(), "health.tcp"),
+        (log.formatter == Formatter::Logstash, "log.formatter: logstash"),
+        (log.report_caller, "log.reportcaller"),
+        (urls.is_some_and(|urls| !urls.allow.is_empty()), "validation.manifests.urls.allow"),
+        (urls.is_some_and(|urls| !urls.deny.is_empty()), "validation.manifests.urls.deny"),
+        (
+            matches!(validation.index_children, IndexChildren::Platforms(_)),
+            "validation.manifests.indexes.platforms: list",
+        ),
+        (!config.repository_classes.is_empty(), "policy.repository.classes"),
+    ]
+    .into_iter()
+    .find_map(|(asked, what)| asked.then_some(what))
+}
+
 /// What a new user wants to know: where things are, and how to let others in.
 fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>) -> anyhow::Result<()> {
     let config = &loaded.config;
@@ -196,11 +235,11 @@ fn web_config(config: &Config) -> anyhow::Result<web::Config> {
 }
 
 /// Removes uploads that nobody goes on with, now and then.
-async fn purge_uploads(registry: Registry, storage: Storage) {
-    let mut due = tokio::time::interval(storage.upload_purge_interval.max(Duration::from_secs(1)));
+async fn purge_uploads(registry: Registry, purging: UploadPurging) {
+    let mut due = tokio::time::interval(purging.interval.max(Duration::from_secs(1)));
     loop {
         due.tick().await;
-        match registry.purge_uploads(storage.upload_age.as_secs()).await {
+        match registry.purge_uploads(purging.age.as_secs()).await {
             Ok(purged) if purged == registry::Purged::default() => {}
             Ok(purged) => tracing::info!(
                 sessions = purged.sessions,

@@ -10,7 +10,7 @@ use blobs::{Blobs, ErrorKind, FileSystem};
 use metadata::Metadata;
 use registry::{Owner, Registry};
 
-use crate::config::{Config, Require};
+use crate::config::{Config, IndexChildren, Require};
 
 /// Where the database is, below the data folder.
 const DATABASE: &str = "orlop/metadata.sqlite";
@@ -77,7 +77,7 @@ pub(crate) fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
 fn rules(config: &Config) -> registry::Config {
     registry::Config {
         deletes: config.storage.delete_enabled,
-        require_children: config.validation.index_children == Require::All,
+        require_children: config.validation.index_children == IndexChildren::All,
         require_blobs: config.validation.image_blobs == Require::All,
     }
 }

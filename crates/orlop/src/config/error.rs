@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A configuration that the registry will not start with. Each text is one line: where, which
-/// key, what was expected, what was found.
+/// A configuration that the registry will not start with. Each text is a line: where, which key,
+/// what was expected, what was found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file that was asked for cannot be read.
@@ -25,21 +25,42 @@ pub(crate) enum ConfigError {
     #[error("{origin}: {key}: expected {expected}, found {found}")]
     Wrong { origin: Origin, key: String, expected: String, found: String },
 
-    /// A key that asks for something this version cannot do, where going on without it would be
-    /// worse than not starting.
-    #[error(
-        "{origin}: {key}: not supported by this version of Orlop, and unsafe to leave out: {reason}"
-    )]
-    Refused { origin: Origin, key: String, reason: String },
-
-    /// A name where only a fixed set can stand, such as a storage driver.
+    /// What is set here does not go with what is set elsewhere, or is the name of nothing.
     #[error("{origin}: {key}: {reason}")]
-    Unknown { origin: Origin, key: String, reason: String },
+    Unfit { origin: Origin, key: String, reason: String },
+
+    /// With `--strict`: what is else a warning.
+    #[error("{0}")]
+    Strict(String),
+
+    /// More than one of these, a line each.
+    #[error("{}", lines(.0))]
+    Several(Vec<ConfigError>),
 }
 
-/// Where a value comes from: a place in the file, or an environment variable.
+impl ConfigError {
+    /// All of these as one; nothing if there are none.
+    pub(super) fn of(mut errors: Vec<Self>) -> Result<(), Self> {
+        match errors.pop() {
+            None => Ok(()),
+            Some(only) if errors.is_empty() => Err(only),
+            Some(last) => {
+                errors.push(last);
+                Err(Self::Several(errors))
+            }
+        }
+    }
+}
+
+fn lines(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
+    /// Nobody set it.
+    Default,
     File {
         file: Arc<str>,
         /// Counted from 1; 0 when the parser does not know.
@@ -52,6 +73,7 @@ pub(crate) enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Default => f.write_str("default"),
             Self::File { file, line: 0, .. } => f.write_str(file),
             Self::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
             Self::Variable(name) => f.write_str(name),

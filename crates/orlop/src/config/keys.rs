@@ -1,355 +1,465 @@
-//! Every key that a configuration may hold, and what this version does with it.
+//! Every key that a configuration may hold: one line each, and nowhere else.
 //!
-//! A new key is one line in [`KEYS`] and one line where it is read (`settings.rs`).
+//! Validation, variables, `config show`, the JSON Schema, the defaults and the reference in
+//! `docs/configuration.md` all come from [`KEYS`]. A new key is a line here, and one in
+//! `settings/` where it is acted on.
 
-/// A key, or a whole section whose inside is not looked at (every [`Support`] but `Used`).
+use super::kind::Kind;
+use Kind::{
+    Address, Boolean, Duration, Free, Header, Host, Listen, Network, OneOf, Path, PathOrUrl,
+    Pattern, Period, Secret, SecretHeader, SignedDuration, Text, Url, UrlPath, Whole,
+};
+
+/// A key, or a section of which there is something to say.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// Names from the top, joined by dots. A `*` stands for any one name.
+    /// Names from the top, joined by dots. `*` stands for any one name, `[]` for an item of a list.
     pub(super) path: &'static str,
-    pub(super) support: Support,
-    /// Whether a variable's value is taken as it is, not parsed as YAML: an address such as
-    /// `[::]:5000` or a secret with a `#` is a string whatever YAML makes of it.
-    pub(super) verbatim: bool,
+    pub(super) kind: Kind,
+    /// What holds where nothing is set; none if empty.
+    pub(super) default: &'static str,
+    /// For people, in a line of Markdown.
+    pub(super) meaning: &'static str,
+    pub(super) state: State,
+    /// Whether the section around is of no use without it.
+    pub(super) required: bool,
+    /// For a section: whether its defaults hold only where it is written.
+    pub(super) optional: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Support {
-    /// Read and acted on.
-    Used,
-    /// `distribution` needs it, Orlop does not; nothing is lost.
-    Unneeded,
-    /// Known and without effect; the text, if any, says what to do.
-    Ignored(&'static str),
-    /// Stops the start, unless it is empty or `false`. The text says why.
-    Refused(&'static str),
-    /// Stops the start wherever the name occurs.
-    Forbidden(&'static str),
+/// How this version deals with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Acted on, or of no need.
+    Current,
+    /// What it asks for comes with a later version, and starting without it would break a promise.
+    Later,
+    /// Code that can be compiled into `distribution`.
+    Foreign,
+    /// An older name of this key.
+    Older(&'static str),
+    /// Gone from `distribution` too; named and passed over.
+    Removed,
 }
-
-const STORAGE_DRIVER: &str =
-    "`filesystem` is the only storage driver, and the data would land there instead";
-const ACCESS_CONTROL: &str = "without it everyone could pull, push and delete; remove `auth` if \
-                              that is meant";
 
 #[rustfmt::skip]
-const KEYS: &[Key] = &[
-    used("version"),
+pub(super) static KEYS: &[Key] = &[
+    key("version", OneOf(&["0.1"]), "0.1", "The version of the format; required in a file"),
 
-    used("log.level"),
-    used("log.formatter"),
-    verbatim("log.fields.*"),
-    used("log.accesslog.disabled"),
-    ignored("log.reportcaller", ""),
-    ignored("log.hooks", "no mail is sent"),
-    ignored("loglevel", "write `log.level`"),
+    key("log.level", OneOf(&["error", "warn", "warning", "info", "debug"]), "info", "The least important lines that are written"),
+    key("log.formatter", OneOf(&["text", "json", "logstash"]), "text", "`text` is for people; `json` and `logstash` are one object a line"),
+    key("log.fields.*", Text, "", "A value to put on every line, such as `service: registry`"),
+    key("log.accesslog.disabled", Boolean, "false", "Leaves out the line for each request; `log.level` does not affect these lines"),
+    key("log.reportcaller", Boolean, "false", "Adds the place in the program to each line"),
+    section("log.hooks.[]", "Mail for lines of a level").later(),
+    key("log.hooks.[].type", OneOf(&["mail"]), "", "").required(),
+    key("log.hooks.[].disabled", Boolean, "false", "Switches the hook off"),
+    key("log.hooks.[].levels.[]", OneOf(&["panic", "fatal", "error", "warn", "warning", "info", "debug"]), "", "The levels that cause a mail"),
+    key("log.hooks.[].options.smtp.addr", Address, "", "The mail server"),
+    key("log.hooks.[].options.smtp.username", Text, "", ""),
+    key("log.hooks.[].options.smtp.password", Secret, "", ""),
+    key("log.hooks.[].options.smtp.insecure", Boolean, "false", ""),
+    key("log.hooks.[].options.from", Text, "", "The sender"),
+    key("log.hooks.[].options.to.[]", Text, "", "The receivers"),
+    key("loglevel", OneOf(&["error", "warn", "warning", "info", "debug"]), "", "").older("log.level"),
 
-    verbatim("storage.filesystem.rootdirectory"),
-    unneeded("storage.filesystem.maxthreads"),
-    used("storage.delete.enabled"),
-    used("storage.maintenance.uploadpurging.enabled"),
-    used("storage.maintenance.uploadpurging.age"),
-    used("storage.maintenance.uploadpurging.interval"),
-    used("storage.maintenance.uploadpurging.dryrun"),
-    refused("storage.maintenance.readonly.enabled", "the registry would accept pushes and deletes"),
-    unneeded("storage.redirect"),
-    unneeded("storage.cache"),
-    unneeded("storage.tag"),
-    forbidden("storage.inmemory", STORAGE_DRIVER),
-    forbidden("storage.s3", STORAGE_DRIVER),
-    forbidden("storage.s3aws", STORAGE_DRIVER),
-    forbidden("storage.azure", STORAGE_DRIVER),
-    forbidden("storage.gcs", STORAGE_DRIVER),
-    forbidden("storage.swift", STORAGE_DRIVER),
-    forbidden("storage.oss", STORAGE_DRIVER),
+    section("storage.filesystem", "A folder of this machine").optional(),
+    key("storage.filesystem.rootdirectory", Path, "/var/lib/registry", "The folder for images and database; without a file, `$XDG_DATA_HOME/orlop`, else `$HOME/.local/share/orlop`"),
+    key("storage.filesystem.maxthreads", Whole(0, i64::MAX), "", "Not needed"),
+    section("storage.inmemory", "Memory; no parameters").optional().later(),
+    key("storage.delete.enabled", Boolean, "false", "Whether clients may delete tags, manifests and blobs; `true` without a file"),
+    key("storage.redirect.disable", Boolean, "false", "Content is sent by Orlop, never by a redirect"),
+    key("storage.cache.blobdescriptor", OneOf(&["redis", "inmemory"]), "", "Not needed: facts come from the database"),
+    key("storage.cache.blobdescriptorsize", Whole(i64::MIN, i64::MAX), "", "Not needed"),
+    key("storage.cache.layerinfo", OneOf(&["redis", "inmemory"]), "", "").older("storage.cache.blobdescriptor"),
+    key("storage.maintenance.uploadpurging.enabled", Boolean, "true", "Whether uploads that their clients gave up are removed"),
+    key("storage.maintenance.uploadpurging.age", Period, "168h", "How long an upload may lie untouched"),
+    key("storage.maintenance.uploadpurging.interval", Period, "24h", "How often to look"),
+    key("storage.maintenance.uploadpurging.dryrun", Boolean, "false", "Removes nothing"),
+    key("storage.maintenance.readonly.enabled", Boolean, "false", "Refuses pushes and deletes"),
+    key("storage.tag.concurrencylimit", Whole(0, i64::MAX), "", "Not needed: a manifest's tags are one query"),
+    section("storage.s3", "An S3-compatible store; also `s3aws`").optional().later(),
+    key("storage.s3.accesskey", Text, "", "Without it, the credentials of the environment"),
+    key("storage.s3.secretkey", Secret, "", ""),
+    key("storage.s3.sessiontoken", Secret, "", ""),
+    key("storage.s3.region", Text, "", "").required(),
+    key("storage.s3.regionendpoint", Text, "", "The address of a store that is not Amazon's"),
+    key("storage.s3.redirectendpoint", Url, "", "Another address, for the URLs that clients are sent to"),
+    key("storage.s3.forcepathstyle", Boolean, "false", "The bucket in the path, not in the host name; `registry:2` does so for every `regionendpoint`"),
+    key("storage.s3.bucket", Text, "", "").required(),
+    key("storage.s3.encrypt", Boolean, "false", "Encryption by the store"),
+    key("storage.s3.keyid", Text, "", "The KMS key for it"),
+    key("storage.s3.secure", Boolean, "true", "HTTPS"),
+    key("storage.s3.skipverify", Boolean, "false", "Accept any certificate"),
+    key("storage.s3.v4auth", Boolean, "true", "Signature version 4"),
+    key("storage.s3.chunksize", Whole(5 << 20, 5 << 30), "10485760", "Bytes in a part of a multipart upload"),
+    key("storage.s3.multipartcopychunksize", Whole(5 << 20, 5 << 30), "33554432", ""),
+    key("storage.s3.multipartcopymaxconcurrency", Whole(1, i64::MAX), "100", ""),
+    key("storage.s3.multipartcopythresholdsize", Whole(0, 5 << 30), "33554432", ""),
+    key("storage.s3.rootdirectory", Text, "", "A prefix of all keys"),
+    key("storage.s3.storageclass", OneOf(S3_CLASSES), "STANDARD", "`NONE` sends none"),
+    key("storage.s3.useragent", Text, "", ""),
+    key("storage.s3.objectacl", OneOf(S3_ACLS), "private", ""),
+    key("storage.s3.usedualstack", Boolean, "false", "IPv6 too"),
+    key("storage.s3.accelerate", Boolean, "false", "Transfer acceleration"),
+    key("storage.s3.usefipsendpoint", Boolean, "false", ""),
+    key("storage.s3.loglevel", OneOf(S3_LOG), "off", ""),
+    section("storage.azure", "Azure Blob Storage").optional().later(),
+    key("storage.azure.accountname", Text, "", "").required(),
+    key("storage.azure.accountkey", Secret, "", ""),
+    key("storage.azure.container", Text, "", "").required(),
+    key("storage.azure.connectionstring", Secret, "", ""),
+    key("storage.azure.realm", Text, "core.windows.net", ""),
+    key("storage.azure.serviceurl", Url, "", ""),
+    key("storage.azure.rootdirectory", Text, "", "A prefix of all names"),
+    key("storage.azure.max_retries", Whole(0, i64::MAX), "5", ""),
+    key("storage.azure.retry_delay", Duration, "100ms", ""),
+    key("storage.azure.skipverify", Boolean, "false", "Accept any certificate"),
+    key("storage.azure.credentials.type", OneOf(&["client_secret", "shared_key", "default_credentials"]), "", ""),
+    key("storage.azure.credentials.clientid", Text, "", ""),
+    key("storage.azure.credentials.tenantid", Text, "", ""),
+    key("storage.azure.credentials.secret", Secret, "", ""),
+    section("storage.gcs", "Google Cloud Storage").optional().later(),
+    key("storage.gcs.bucket", Text, "", "").required(),
+    key("storage.gcs.keyfile", Path, "", "The service account's key"),
+    key("storage.gcs.credentials.*", Secret, "", "The same as a section"),
+    key("storage.gcs.rootdirectory", Text, "", "A prefix of all names"),
+    key("storage.gcs.chunksize", Whole(1 << 18, i64::MAX), "16777216", "A multiple of 262144"),
+    key("storage.gcs.maxconcurrency", Whole(0, i64::MAX), "50", ""),
+    key("storage.gcs.useragent", Text, "", ""),
+    section("storage.swift", "OpenStack Swift (`registry:2`)").optional().later(),
+    key("storage.swift.username", Text, "", "").required(),
+    key("storage.swift.password", Secret, "", "").required(),
+    key("storage.swift.authurl", Url, "", "").required(),
+    key("storage.swift.tenant", Text, "", ""),
+    key("storage.swift.tenantid", Text, "", ""),
+    key("storage.swift.domain", Text, "", ""),
+    key("storage.swift.domainid", Text, "", ""),
+    key("storage.swift.tenantdomain", Text, "", ""),
+    key("storage.swift.tenantdomainid", Text, "", ""),
+    key("storage.swift.trustid", Text, "", ""),
+    key("storage.swift.region", Text, "", ""),
+    key("storage.swift.authversion", Whole(0, 3), "", ""),
+    key("storage.swift.container", Text, "", "").required(),
+    key("storage.swift.prefix", Text, "", ""),
+    key("storage.swift.rootdirectory", Text, "", ""),
+    key("storage.swift.endpointtype", OneOf(&["public", "internal", "admin"]), "", ""),
+    key("storage.swift.insecureskipverify", Boolean, "false", "Accept any certificate"),
+    key("storage.swift.chunksize", Whole(1 << 20, i64::MAX), "20971520", ""),
+    key("storage.swift.secretkey", Secret, "", ""),
+    key("storage.swift.accesskey", Secret, "", ""),
+    key("storage.swift.tempurlcontainerkey", Boolean, "false", ""),
+    key("storage.swift.tempurlmethods.[]", Text, "", ""),
+    section("storage.oss", "Alibaba OSS (`registry:2`)").optional().later(),
+    key("storage.oss.accesskeyid", Text, "", "").required(),
+    key("storage.oss.accesskeysecret", Secret, "", "").required(),
+    key("storage.oss.region", Text, "", "").required(),
+    key("storage.oss.bucket", Text, "", "").required(),
+    key("storage.oss.endpoint", Text, "", ""),
+    key("storage.oss.internal", Boolean, "false", ""),
+    key("storage.oss.encrypt", Boolean, "false", ""),
+    key("storage.oss.encryptionkeyid", Text, "", ""),
+    key("storage.oss.secure", Boolean, "true", "HTTPS"),
+    key("storage.oss.chunksize", Whole(5 << 20, i64::MAX), "10485760", ""),
+    key("storage.oss.rootdirectory", Text, "", "A prefix of all keys"),
 
-    unneeded("auth.none"),
-    forbidden("auth.silly", ACCESS_CONTROL),
-    forbidden("auth.htpasswd", ACCESS_CONTROL),
-    forbidden("auth.token", ACCESS_CONTROL),
+    section("auth.none", "Everyone may do everything").optional(),
+    section("auth.silly", "For tests: any `Authorization` passes").optional(),
+    key("auth.silly.realm", Text, "", "").required(),
+    key("auth.silly.service", Text, "", "").required(),
+    section("auth.htpasswd", "Names and passwords in a file").optional(),
+    key("auth.htpasswd.realm", Text, "", "The name that clients show when they ask for a password").required(),
+    key("auth.htpasswd.path", Path, "", "The file, with bcrypt hashes. It is made, with one user, if it is missing").required(),
+    section("auth.rules.[]", "Who may do what where. Only Orlop has it").optional(),
+    key("auth.rules.[].repositories.[]", Text, "", "Names or patterns: `*` is any part of a name up to a slash, `**` goes over slashes").required(),
+    key("auth.rules.[].users.[]", Text, "", "Names, `\"*\"` for all who signed in, `anonymous` for all who did not").required(),
+    key("auth.rules.[].actions.[]", OneOf(&["pull", "push", "delete", "admin"]), "", "What they may do").required(),
+    section("auth.token", "Tokens of a token server").optional(),
+    key("auth.token.realm", Text, "", "The URL of the token server").required(),
+    key("auth.token.service", Text, "", "The name of this registry in tokens").required(),
+    key("auth.token.issuer", Text, "", "The name of the token server in tokens").required(),
+    key("auth.token.rootcertbundle", Path, "", "Certificates of the token server"),
+    key("auth.token.jwks", PathOrUrl, "", "Its keys, as a JSON Web Key Set. Only Orlop takes a URL"),
+    key("auth.token.signingalgorithms.[]", OneOf(JWT_ALGORITHMS), "", "The accepted algorithms; all of these without it"),
+    key("auth.token.autoredirect", Boolean, "false", "The token server is at this host"),
+    key("auth.token.autoredirectpath", UrlPath, "/auth/token", "and this path"),
 
-    refused("middleware", "no request would pass through it"),
+    key("middleware.storage.[].name", OneOf(&["redirect", "rewrite", "cloudfront"]), "", "`cloudfront` comes with a later version").required(),
+    key("middleware.storage.[].disabled", Boolean, "false", "Switches it off"),
+    key("middleware.storage.[].options.baseurl", Text, "", "`redirect`, `cloudfront`: where clients are sent"),
+    key("middleware.storage.[].options.scheme", OneOf(&["http", "https"]), "", "`rewrite`: the scheme of the URL that clients are sent to"),
+    key("middleware.storage.[].options.host", Text, "", "`rewrite`: its host"),
+    key("middleware.storage.[].options.trimpathprefix", Text, "", "`rewrite`: taken off the start of its path"),
+    key("middleware.storage.[].options.privatekey", Path, "", "`cloudfront`"),
+    key("middleware.storage.[].options.keypairid", Text, "", "`cloudfront`"),
+    key("middleware.storage.[].options.duration", Duration, "", "`cloudfront`"),
+    key("middleware.storage.[].options.ipfilteredby", OneOf(&["none", "aws", "awsregion"]), "", "`cloudfront`"),
+    key("middleware.storage.[].options.awsregion", Text, "", "`cloudfront`"),
+    key("middleware.storage.[].options.updatefrequency", Duration, "", "`cloudfront`"),
+    key("middleware.storage.[].options.updatefrenquency", Duration, "", "").older("middleware.storage.[].options.updatefrequency"),
+    key("middleware.storage.[].options.iprangesurl", Url, "", "`cloudfront`"),
+    section("middleware.registry.[]", "Code that was compiled into another registry").foreign(),
+    key("middleware.registry.[].name", Text, "", ""),
+    key("middleware.registry.[].disabled", Boolean, "false", ""),
+    key("middleware.registry.[].options", Free, "", ""),
+    section("middleware.repository.[]", "Code that was compiled into another registry").foreign(),
+    key("middleware.repository.[].name", Text, "", ""),
+    key("middleware.repository.[].disabled", Boolean, "false", ""),
+    key("middleware.repository.[].options", Free, "", ""),
 
-    verbatim("http.addr"),
-    used("http.net"),
-    verbatim("http.host"),
-    refused("http.prefix", "the registry would answer at `/`"),
-    verbatim("http.secret"),
-    used("http.relativeurls"),
-    used("http.draintimeout"),
-    used("http.headers.*"),
-    verbatim("http.debug.addr"),
-    used("http.debug.prometheus.enabled"),
-    verbatim("http.debug.prometheus.path"),
-    refused("http.tls", "the registry would speak plain HTTP; put a reverse proxy in front for TLS"),
-    unneeded("http.http2"),
-    ignored("http.h2c", ""),
+    key("http.addr", Listen, ":5000", "Where to listen; no host means every address of the machine. Without a file, `127.0.0.1:5000`"),
+    key("http.net", OneOf(&["tcp", "unix"]), "tcp", "With `unix`, `http.addr` is the path of a socket"),
+    key("http.host", Host, "", "The start of the URLs in answers; otherwise as the client calls the registry"),
+    key("http.prefix", UrlPath, "", "The path below which the registry answers, such as `/registry/`"),
+    key("http.secret", Secret, "", "What all instances behind one load balancer share. This version does not need it"),
+    key("http.relativeurls", Boolean, "false", "Answers with paths instead of URLs"),
+    key("http.draintimeout", Duration, "8s", "How long running requests may take after a SIGTERM; `0` cuts them at once"),
+    key("http.headers.*.[]", Header, "", "Headers for every answer of the API"),
+    key("http.trustedproxies.[]", Network, "", "The proxies whose word counts on where a client comes from, for logs, rules and limits. Only Orlop has it"),
+    key("http.debug.addr", Address, "", "A second address, for health checks and metrics. It should not be public"),
+    key("http.debug.prometheus.enabled", Boolean, "", "`false` leaves the metrics out"),
+    key("http.debug.prometheus.path", UrlPath, "/metrics", "Where they are"),
+    key("http.http2.disabled", Boolean, "false", "No HTTP/2 over TLS"),
+    key("http.h2c.enabled", Boolean, "false", "HTTP/2 without TLS"),
+    section("http.tls", "TLS").optional(),
+    key("http.tls.certificate", Path, "", "The certificate and those between it and the authority, as PEM"),
+    key("http.tls.key", Path, "", "Its private key"),
+    key("http.tls.clientcas.[]", Path, "", "The authorities whose clients may connect"),
+    key("http.tls.clientauth", OneOf(CLIENT_AUTH), "", "`require-and-verify-client-cert` if there are `clientcas`"),
+    key("http.tls.minimumtls", OneOf(&["tls1.0", "tls1.1", "tls1.2", "tls1.3"]), "tls1.2", "`tls1.0` and `tls1.1` mean `tls1.2`"),
+    key("http.tls.ciphersuites.[]", OneOf(CIPHER_SUITES), "", "The cipher suites of TLS 1.2; all safe ones without it"),
+    key("http.tls.letsencrypt.cachefile", Path, "", "The folder where certificates from Let's Encrypt are kept"),
+    key("http.tls.letsencrypt.email", Text, "", "Whom Let's Encrypt may write to"),
+    key("http.tls.letsencrypt.hosts.[]", Text, "", "The names in the certificate"),
+    key("http.tls.letsencrypt.directoryurl", Url, "", "Another ACME server"),
 
-    refused("notifications", "the events would be lost"),
-    refused("proxy", "the registry would not fetch what it does not have"),
-    unneeded("redis"),
-    ignored("health", ""),
+    key("notifications.events.includereferences", Boolean, "false", "What a manifest refers to is in its event"),
+    section("notifications.endpoints.[]", "Receivers of events").later(),
+    key("notifications.endpoints.[].name", Text, "", ""),
+    key("notifications.endpoints.[].disabled", Boolean, "false", "Switches it off"),
+    key("notifications.endpoints.[].url", Url, "", "").required(),
+    key("notifications.endpoints.[].headers.*.[]", SecretHeader, "", "Headers of the request"),
+    key("notifications.endpoints.[].timeout", Duration, "1s", ""),
+    key("notifications.endpoints.[].threshold", Whole(i64::MIN, i64::MAX), "10", "Failures before it waits"),
+    key("notifications.endpoints.[].backoff", Duration, "1s", "How long"),
+    key("notifications.endpoints.[].ignoredmediatypes.[]", Text, "", "Added to `ignore.mediatypes`"),
+    key("notifications.endpoints.[].ignore.mediatypes.[]", Text, "", "No events for these"),
+    key("notifications.endpoints.[].ignore.actions.[]", Text, "", "No events for these: `pull`, `push`, `mount`, `delete`"),
 
-    used("catalog.maxentries"),
-    used("tags.maxtags"),
+    section("redis", "A cache that Orlop does not need: checked, and passed over").optional(),
+    key("redis.addrs.[]", Address, "", ""),
+    key("redis.addr", Address, "", "").older("redis.addrs"),
+    key("redis.clientname", Text, "", ""),
+    key("redis.db", Whole(0, i64::MAX), "", ""),
+    key("redis.protocol", Whole(2, 3), "", ""),
+    key("redis.username", Text, "", ""),
+    key("redis.password", Secret, "", ""),
+    key("redis.sentinelusername", Text, "", ""),
+    key("redis.sentinelpassword", Secret, "", ""),
+    key("redis.maxretries", Whole(-1, i64::MAX), "", ""),
+    key("redis.minretrybackoff", SignedDuration, "", ""),
+    key("redis.maxretrybackoff", SignedDuration, "", ""),
+    key("redis.dialtimeout", SignedDuration, "", ""),
+    key("redis.readtimeout", SignedDuration, "", ""),
+    key("redis.writetimeout", SignedDuration, "", ""),
+    key("redis.contexttimeoutenabled", Boolean, "", ""),
+    key("redis.poolfifo", Boolean, "", ""),
+    key("redis.poolsize", Whole(0, i64::MAX), "", ""),
+    key("redis.pooltimeout", SignedDuration, "", ""),
+    key("redis.minidleconns", Whole(0, i64::MAX), "", ""),
+    key("redis.maxidleconns", Whole(0, i64::MAX), "", ""),
+    key("redis.maxactiveconns", Whole(0, i64::MAX), "", ""),
+    key("redis.connmaxidletime", SignedDuration, "", ""),
+    key("redis.connmaxlifetime", SignedDuration, "", ""),
+    key("redis.pool.maxidle", Whole(0, i64::MAX), "", "").older("redis.maxidleconns"),
+    key("redis.pool.maxactive", Whole(0, i64::MAX), "", "").older("redis.maxactiveconns"),
+    key("redis.pool.idletimeout", SignedDuration, "", "").older("redis.connmaxidletime"),
+    key("redis.maxredirects", Whole(-1, i64::MAX), "", ""),
+    key("redis.readonly", Boolean, "", ""),
+    key("redis.routebylatency", Boolean, "", ""),
+    key("redis.routerandomly", Boolean, "", ""),
+    key("redis.mastername", Text, "", ""),
+    key("redis.disableidentity", Boolean, "", ""),
+    key("redis.identitysuffix", Text, "", ""),
+    key("redis.unstableresp3", Boolean, "", ""),
+    key("redis.tls.enabled", Boolean, "", "In the samples of `distribution`, which does not read it"),
+    key("redis.tls.certificate", Path, "", ""),
+    key("redis.tls.key", Path, "", ""),
+    key("redis.tls.rootcas.[]", Path, "", ""),
+    key("redis.tls.clientcas.[]", Path, "", "").older("redis.tls.rootcas"),
 
-    ignored("validation.enabled", "write `validation.disabled`"),
-    used("validation.disabled"),
-    ignored("validation.manifests.urls", ""),
-    used("validation.manifests.indexes.platforms"),
-    ignored("validation.manifests.indexes.platformlist", ""),
-    used("validation.manifests.images.blobs"),
+    key("health.storagedriver.enabled", Boolean, "false", "Checks that the store answers"),
+    key("health.storagedriver.interval", Duration, "10s", "How often"),
+    key("health.storagedriver.threshold", Whole(0, 1 << 31), "0", "So many failures in a row count as one"),
+    key("health.file.[].file", Path, "", "Unhealthy while this file exists").required(),
+    key("health.file.[].interval", Duration, "10s", "How often to look"),
+    key("health.file.[].threshold", Whole(0, 1 << 31), "", "Not needed"),
+    key("health.http.[].uri", Url, "", "Asked with HEAD").required(),
+    key("health.http.[].headers.*.[]", SecretHeader, "", "Headers of the request"),
+    key("health.http.[].statuscode", Whole(100, 599), "200", "The answer that is expected"),
+    key("health.http.[].timeout", Duration, "10s", "How long to wait for it"),
+    key("health.http.[].interval", Duration, "10s", "How often to ask"),
+    key("health.http.[].threshold", Whole(0, 1 << 31), "0", "So many failures in a row count as one"),
+    key("health.tcp.[].addr", Address, "", "Connected to").required(),
+    key("health.tcp.[].timeout", Duration, "10s", "How long to wait"),
+    key("health.tcp.[].interval", Duration, "10s", "How often to try"),
+    key("health.tcp.[].threshold", Whole(0, 1 << 31), "0", "So many failures in a row count as one"),
 
-    ignored("policy", ""),
-    ignored("compatibility", "distribution 3 has no such key either"),
-    ignored("reporting", "distribution 3 has no such key either"),
+    key("catalog.maxentries", Whole(i64::MIN, i64::MAX), "1000", "The most repositories in one page; `0` and less mean the default"),
+    key("tags.maxtags", Whole(0, i64::MAX), "1000", "The most tags in one page that a client asks for with `n`; without `n` it gets all. `0` means the default"),
+
+    section("proxy", "A cache of another registry").optional(),
+    key("proxy.remoteurl", Url, "", "That registry").later(),
+    key("proxy.username", Text, "", ""),
+    key("proxy.password", Secret, "", ""),
+    key("proxy.exec.command", Text, "", "A helper of `docker login` that knows the password"),
+    key("proxy.exec.lifetime", SignedDuration, "", "How long to believe it"),
+    key("proxy.ttl", SignedDuration, "168h", "How long content is kept; zero and less mean for ever"),
+    key("proxy.cachewritetimeout", Duration, "5m", ""),
+
+    key("validation.enabled", Boolean, "", "").older("validation.disabled"),
+    key("validation.disabled", Boolean, "false", "Leaves out the checks of URLs and of the images in an index"),
+    key("validation.manifests.urls.allow.[]", Pattern, "", "The URLs that a layer may name as its place; none without `allow` and `deny`"),
+    key("validation.manifests.urls.deny.[]", Pattern, "", "The URLs that it may not"),
+    key("validation.manifests.indexes.platforms", OneOf(&["all", "none", "list"]), "all", "Which images of an index must be there when it is pushed"),
+    key("validation.manifests.indexes.platformlist.[].os", Text, "", "With `list`: those of these platforms").required(),
+    key("validation.manifests.indexes.platformlist.[].architecture", Text, "", "").required(),
+    key("validation.manifests.images.blobs", OneOf(&["all", "none"]), "all", "`none` accepts an image whose configuration or layers are missing. Only Orlop has it"),
+
+    key("policy.repository.classes.[]", OneOf(&["image", "plugin"]), "", "What may be pushed; everything without it"),
+
+    key("compatibility", Free, "", "Manifests of schema 1, which `registry:3` does not have either").removed(),
+    key("reporting", Free, "", "Bugsnag and New Relic, which `registry:3` does not have either").removed(),
 ];
 
-/// What an unknown name in these sections would be: a driver or an access controller that nobody
-/// has heard of, which must not be passed over.
-pub(super) fn names_a_driver(section: &str) -> Option<&'static str> {
-    match section {
-        "storage" => Some("a storage driver"),
-        "auth" => Some("an access controller"),
-        _ => None,
-    }
+const S3_CLASSES: &[&str] = &[
+    "NONE",
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "EXPRESS_ONEZONE",
+];
+
+const S3_ACLS: &[&str] = &[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+];
+
+const S3_LOG: &[&str] = &[
+    "off",
+    "debug",
+    "debugwithsigning",
+    "debugwithhttpbody",
+    "debugwithrequestretries",
+    "debugwithrequesterrors",
+    "debugwitheventstreambody",
+];
+
+const JWT_ALGORITHMS: &[&str] = &[
+    "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512",
+    "PS256", "PS384", "PS512",
+];
+
+const CLIENT_AUTH: &[&str] = &[
+    "request-client-cert",
+    "require-any-client-cert",
+    "verify-client-cert-if-given",
+    "require-and-verify-client-cert",
+];
+
+/// The cipher suites that are still thought safe, by Go's names. The last three are of TLS 1.3.
+pub(super) const SAFE_CIPHER_SUITES: &[&str] = &[
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+];
+
+/// All that `registry:2` knows: those above and the broken ones.
+const CIPHER_SUITES: &[&str] = &[
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+];
+
+/// The names in variables that are not the key in upper case: those of the fields in
+/// `distribution`'s program, which its variables go by.
+pub(super) const FIELD_NAMES: &[(&str, &str)] = &[
+    ("log.hooks.[].options", "MAILOPTIONS"),
+    ("notifications.events", "EVENTCONFIG"),
+    ("redis", "REDIS_OPTIONS"),
+    ("health.file", "FILECHECKERS"),
+    ("health.http", "HTTPCHECKERS"),
+    ("health.tcp", "TCPCHECKERS"),
+    ("storage.s3", "S3AWS"),
+];
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { path, kind, default, meaning, state: State::Current, required: false, optional: false }
 }
 
-const fn used(path: &'static str) -> Key {
-    key(path, Support::Used, false)
+const fn section(path: &'static str, meaning: &'static str) -> Key {
+    key(path, Kind::Section, "", meaning)
 }
 
-const fn verbatim(path: &'static str) -> Key {
-    key(path, Support::Used, true)
-}
-
-const fn unneeded(path: &'static str) -> Key {
-    key(path, Support::Unneeded, false)
-}
-
-const fn ignored(path: &'static str, advice: &'static str) -> Key {
-    key(path, Support::Ignored(advice), false)
-}
-
-const fn refused(path: &'static str, reason: &'static str) -> Key {
-    key(path, Support::Refused(reason), false)
-}
-
-const fn forbidden(path: &'static str, reason: &'static str) -> Key {
-    key(path, Support::Forbidden(reason), false)
-}
-
-const fn key(path: &'static str, support: Support, verbatim: bool) -> Key {
-    Key { path, support, verbatim }
-}
-
-/// What a path of the file leads to.
-pub(super) enum Known {
-    Key(&'static Key),
-    /// A section that holds known keys.
-    Section,
-}
-
-/// Looks up a key or section by its names from the top.
-pub(super) fn find(path: &[String]) -> Option<Known> {
-    if let Some(key) = KEYS.iter().find(|key| matches(key.path, path)) {
-        return Some(Known::Key(key));
-    }
-    let is_section = sections().any(|section| matches(section, path));
-    is_section.then_some(Known::Section)
-}
-
-fn matches(pattern: &str, path: &[String]) -> bool {
-    let mut names = pattern.split('.');
-    path.iter().all(|name| names.next().is_some_and(|known| known == "*" || known == name))
-        && names.next().is_none()
-}
-
-/// What the rest of a variable's name, after `REGISTRY_`, leads to.
-pub(super) enum Target {
-    /// A key or a section, to be set to the variable's value.
-    Set { path: Vec<String>, verbatim: bool },
-    /// A name of the user's own in a section, such as a header. In lower case.
-    SetFree { section: Vec<String>, name: String, verbatim: bool },
-    /// A place inside a section that is not looked into.
-    Inside(&'static Key),
-    /// A name in a section of drivers that is none of the known ones.
-    Driver { section: &'static str, name: String },
-}
-
-/// Resolves `HTTP_DEBUG_ADDR`. Names are upper case, as `distribution` wants them; the free part
-/// of a name (a header, a log field) may be in any case and is lower-cased.
-///
-/// `distribution` matches Go's field names. They are the YAML keys in upper case for every key of
-/// [`KEYS`] that is used here.
-pub(super) fn find_variable(name: &str) -> Option<Target> {
-    let exact = KEYS
-        .iter()
-        .map(|key| (key.path, key.verbatim))
-        .chain(sections().map(|section| (section, false)))
-        .find(|(path, _)| variable(path) == name);
-    if let Some((path, verbatim)) = exact {
-        let path = path.split('.').map(str::to_owned).collect();
-        return Some(Target::Set { path, verbatim });
-    }
-    let inside = KEYS.iter().find_map(|key| {
-        let section = key.path.strip_suffix(".*");
-        let free = below(name, section.unwrap_or(key.path))?;
-        match (section, key.support) {
-            (Some(section), _) => Some(Target::SetFree {
-                section: section.split('.').map(str::to_owned).collect(),
-                name: free.to_ascii_lowercase(),
-                verbatim: key.verbatim,
-            }),
-            (None, Support::Used) => None,
-            (None, _) => Some(Target::Inside(key)),
-        }
-    });
-    inside.or_else(|| {
-        // A misspelt `STORAGE_MAINTENANCE_…` names no driver; a first name that is unknown does.
-        ["storage", "auth"].into_iter().find_map(|section| {
-            let first = below(name, section)?.split('_').next()?.to_ascii_lowercase();
-            let path = [section.to_owned(), first.clone()];
-            find(&path).is_none().then_some(Target::Driver { section, name: first })
-        })
-    })
-}
-
-/// The rest of a variable's name below a section.
-fn below<'a>(name: &'a str, section: &str) -> Option<&'a str> {
-    let rest = name.strip_prefix(&variable(section))?.strip_prefix('_')?;
-    (!rest.is_empty()).then_some(rest)
-}
-
-fn variable(path: &str) -> String {
-    path.to_ascii_uppercase().replace('.', "_")
-}
-
-/// The key that someone who wrote `path` may have meant, if one is near.
-pub(super) fn nearest(path: &str) -> Option<&'static str> {
-    let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
-    let limit = (name.len() / 3).max(1);
-    named()
-        .filter_map(|known| {
-            let (known_parent, known_name) = known.rsplit_once('.').unwrap_or(("", known));
-            let elsewhere = usize::from(known_parent != parent);
-            let distance = edits(&name.to_ascii_lowercase(), known_name) + elsewhere;
-            (distance <= limit).then_some((distance, known))
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
-}
-
-/// The variable that someone who set `REGISTRY_<name>` may have meant, if one is near.
-pub(super) fn nearest_variable(name: &str) -> Option<String> {
-    let limit = (name.len() / 4).clamp(1, 4);
-    named()
-        .filter_map(|known| {
-            let known = variable(known);
-            let distance = edits(&name.to_ascii_uppercase(), &known);
-            (distance <= limit).then_some((distance, known))
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| format!("REGISTRY_{known}"))
-}
-
-/// The names that may stand directly in a section (`""` is the top), in the order of the table.
-pub(super) fn names_in(section: &str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in KEYS {
-        let rest = if section.is_empty() {
-            Some(key.path)
-        } else {
-            key.path.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
-        };
-        if let Some(name) = rest.and_then(|rest| rest.split('.').next())
-            && !names.contains(&name)
-        {
-            names.push(name);
-        }
-    }
-    names
-}
-
-/// Keys and sections that can be suggested.
-fn named() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().map(|key| key.path).filter(|path| !path.ends_with('*')).chain(sections())
-}
-
-/// The sections around the keys, some more than once.
-fn sections() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().flat_map(|key| key.path.match_indices('.').map(|(dot, _)| key.path.split_at(dot).0))
-}
-
-/// How many characters must be put in, taken out or exchanged to make one text of the other.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, character) in left.chars().enumerate() {
-        let mut next = vec![index + 1];
-        for ((other, above), diagonal) in right.iter().zip(row.iter().skip(1)).zip(&row) {
-            let before = next.last().copied().unwrap_or_default();
-            let exchanged = diagonal + usize::from(character != *other);
-            next.push(exchanged.min(above + 1).min(before + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_key_is_found_by_its_own_name_and_variable() {
-        for key in KEYS {
-            let path: Vec<String> = key.path.split('.').map(str::to_owned).collect();
-            assert!(matches!(find(&path), Some(Known::Key(found)) if found.path == key.path));
-            if !key.path.ends_with('*') {
-                let Some(Target::Set { path: found, .. }) = find_variable(&variable(key.path))
-                else {
-                    panic!("{}", key.path);
-                };
-                assert_eq!(found, path);
-            }
-        }
+impl Key {
+    const fn required(self) -> Self {
+        Self { required: true, ..self }
     }
 
-    #[test]
-    fn nearest_is_what_was_meant() {
-        for (written, meant) in [
-            ("http.adr", Some("http.addr")),
-            ("http.Addr", Some("http.addr")),
-            ("htpp", Some("http")),
-            ("rootdirectory", Some("storage.filesystem.rootdirectory")),
-            ("storage.filesystem.rootdir", None),
-            ("delete", Some("storage.delete")),
-            ("http.relativeurl", Some("http.relativeurls")),
-            ("log.level2", Some("log.level")),
-            ("http.port", None),
-            ("unrelated", None),
-        ] {
-            assert_eq!(nearest(written), meant, "{written}");
-        }
-        assert_eq!(nearest_variable("HTTP_ADR").as_deref(), Some("REGISTRY_HTTP_ADDR"));
-        assert_eq!(
-            nearest_variable("STORAGE_DELETE_ENABLE").as_deref(),
-            Some("REGISTRY_STORAGE_DELETE_ENABLED")
-        );
-        assert_eq!(nearest_variable("SOMETHING_ELSE_ENTIRELY"), None);
+    const fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
-    #[test]
-    fn edits_are_counted() {
-        for (left, right, count) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("flaw", "lawn", 2),
-        ] {
-            assert_eq!(edits(left, right), count, "{left} {right}");
-        }
+    const fn later(self) -> Self {
+        Self { state: State::Later, ..self }
+    }
+
+    const fn foreign(self) -> Self {
+        Self { state: State::Foreign, ..self }
+    }
+
+    const fn older(self, new: &'static str) -> Self {
+        Self { state: State::Older(new), ..self }
+    }
+
+    const fn removed(self) -> Self {
+        Self { state: State::Removed, ..self }
     }
 }

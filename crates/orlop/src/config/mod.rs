@@ -1,152 +1,58 @@
 //! The configuration: a YAML file with the keys of `distribution`, then the `REGISTRY_*`
 //! variables, then the defaults.
 //!
-//! Nothing is lost in silence: an unknown key is a warning, a wrong value is an error, and so is
-//! a key whose absence would open the registry or move its data.
+//! Nothing is lost in silence: an unknown key is a warning, a wrong value is an error, and what
+//! this version cannot do is named.
+//!
+//! The way of a configuration: text becomes a tree ([`yaml`]), variables are laid over it
+//! ([`variables`]), older names become new ones ([`older`]), the tree is held against the table of
+//! keys ([`check`]), defaults are filled in ([`defaults`]), and what the server acts on becomes
+//! typed ([`settings`]).
 
+mod check;
+mod defaults;
 mod duration;
 mod error;
+mod json_schema;
 mod keys;
-mod schema;
+mod kind;
+mod older;
 mod settings;
+mod shape;
+mod show;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod variables;
+mod yaml;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(crate) use error::ConfigError;
+pub(crate) use json_schema::json_schema;
+#[allow(unused_imports)] // For those who take the settings.
+pub(crate) use kind::Network;
+#[allow(unused_imports)]
+pub(crate) use settings::*;
 
 use error::Origin;
-use settings::Defaults;
 use tree::{Node, Value};
+use yaml::Duplicate;
 
-/// All that can be set, with defaults filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Config {
-    pub(crate) log: Log,
-    pub(crate) http: Http,
-    pub(crate) storage: Storage,
-    pub(crate) validation: Validation,
-    /// The most repositories in one page of the catalogue (`catalog.maxentries`).
-    pub(crate) catalog_max_entries: u32,
-    /// The most tags in one page (`tags.maxtags`).
-    pub(crate) tags_max: u32,
-}
-
-/// `log`: what is written to standard error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_field_names)] // "access log" is the term.
-pub(crate) struct Log {
-    pub(crate) level: Level,
-    pub(crate) formatter: Formatter,
-    /// Whether each request is a line of its own, whatever the level.
-    pub(crate) access_log: bool,
-    /// Added to every line.
-    pub(crate) fields: BTreeMap<String, String>,
-}
-
-/// The least important lines that are still written.
+/// What a mistake that could be passed over leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
+pub(crate) enum Mode {
+    /// A warning.
+    Lenient,
+    /// An error: unknown keys and variables, keys that are written twice.
+    Strict,
 }
 
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Formatter {
-    /// For people.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
-}
-
-/// `http`: where the registry listens and what it answers with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Http {
-    /// `host:port`; an empty host is every address of the machine. The port is a number.
-    pub(crate) addr: String,
-    /// What instances behind one load balancer share. `distribution` signs the state of uploads
-    /// with it; Orlop keeps that state in the database.
-    pub(crate) secret: Option<Secret>,
-    /// `https://name[:port]`, the start of every absolute URL in an answer; no slash at the end.
-    pub(crate) host: Option<String>,
-    /// Whether `Location` holds a path only.
-    pub(crate) relative_urls: bool,
-    /// Added to every answer of the API. Valid names and values, in the order of the file; a name
-    /// occurs once per value.
-    pub(crate) headers: Vec<(String, String)>,
-    /// How long running requests may take after a SIGTERM.
-    pub(crate) drain_timeout: Duration,
-    /// Where health and metrics are served; of the form of `addr`.
-    pub(crate) debug_addr: Option<String>,
-    /// The path of the metrics on `debug_addr`; none without `debug_addr`. Starts with `/`.
-    pub(crate) prometheus_path: Option<String>,
-}
-
-/// `storage`: where the bytes are and how long leftovers stay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Storage {
-    pub(crate) root_directory: PathBuf,
-    /// Whether clients may delete.
-    pub(crate) delete_enabled: bool,
-    /// How long an upload may lie untouched before it is removed; above zero.
-    pub(crate) upload_age: Duration,
-    /// How often such uploads are looked for; above zero.
-    pub(crate) upload_purge_interval: Duration,
-    /// Whether they are looked for at all.
-    pub(crate) upload_purging: bool,
-}
-
-/// `validation`: what a manifest refers to and must be there before it is accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Validation {
-    /// The manifests that an index lists.
-    pub(crate) index_children: Require,
-    /// The configuration and the layers of an image.
-    pub(crate) image_blobs: Require,
-}
-
-/// How much of what is referred to must exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Require {
-    All,
-    None,
-}
-
-/// A text that no log line or message shows.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself: for use, never for output. Nothing outside the tests needs it yet.
-    #[cfg(test)]
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
+impl Mode {
+    pub(crate) fn of(strict: bool) -> Self {
+        if strict { Self::Strict } else { Self::Lenient }
     }
 }
 
@@ -156,8 +62,24 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// One line each, to be logged as warnings.
     pub(crate) warnings: Vec<String>,
+    /// What the configuration asks for and this version cannot do, one line each. A server must
+    /// not start beside it.
+    pub(crate) unsupported: Vec<String>,
     /// The file that was read, if any.
     pub(crate) source: Option<PathBuf>,
+    tree: Node,
+}
+
+impl Loaded {
+    /// The configuration as YAML, each value with the place where it was set. Without secrets.
+    pub(crate) fn show(&self) -> String {
+        show::show(&self.tree)
+    }
+
+    /// How many keys are set, by a file or a variable.
+    pub(crate) fn count(&self) -> usize {
+        show::count(&self.tree)
+    }
 }
 
 impl Config {
@@ -169,22 +91,23 @@ impl Config {
     pub(crate) fn load(
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
+        mode: Mode,
     ) -> Result<Loaded, ConfigError> {
         let environment: BTreeMap<String, String> = environment.collect();
-        let mut warnings = Vec::new();
-        let (mut root, defaults) = match path {
-            Some(path) => (read_file(path)?, Defaults::of_distribution()),
-            None => (nothing(), Defaults::of_a_first_start(&environment)),
+        let mut notes = Notes::new(mode);
+        let (mut tree, own_defaults) = match path {
+            Some(path) => (read_file(path, &mut notes)?, Vec::new()),
+            None => (nothing(), defaults::of_a_first_start(&environment).to_vec()),
         };
-        variables::overlay(&mut root, &environment, &mut warnings)?;
-        for section in ["storage", "auth"] {
-            if let Some(node) = root.section_mut(section) {
-                node.name_to_section();
-            }
-        }
-        schema::check(&root, &mut warnings)?;
-        let config = settings::read(&root, defaults, &mut warnings)?;
-        Ok(Loaded { config, warnings, source: path.map(Path::to_owned) })
+        normalize(&mut tree);
+        variables::overlay(&mut tree, &environment, &mut notes)?;
+        older::modernize(&mut tree, &mut notes)?;
+        check::check(&tree, &mut notes);
+        ConfigError::of(std::mem::take(&mut notes.errors))?;
+        defaults::fill(&mut tree, &own_defaults)?;
+        let config = settings::read(&tree, &mut notes)?;
+        let Notes { warnings, unsupported, .. } = notes;
+        Ok(Loaded { config, warnings, unsupported, source: path.map(Path::to_owned), tree })
     }
 }
 
@@ -197,18 +120,93 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn read_file(path: &Path) -> Result<Node, ConfigError> {
+/// What is to be said of a configuration that is not wrong.
+struct Notes {
+    mode: Mode,
+    warnings: Vec<String>,
+    unsupported: Vec<String>,
+    /// What is wrong, gathered so that all of it can be named at once.
+    errors: Vec<ConfigError>,
+}
+
+impl Notes {
+    fn new(mode: Mode) -> Self {
+        Self { mode, warnings: Vec::new(), unsupported: Vec::new(), errors: Vec::new() }
+    }
+
+    fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    /// A warning that is an error in [`Mode::Strict`].
+    fn unknown(&mut self, text: String) {
+        match self.mode {
+            Mode::Strict => self.errors.push(ConfigError::Strict(text)),
+            Mode::Lenient => self.warnings.push(text),
+        }
+    }
+
+    fn duplicates(&mut self, duplicates: &[Duplicate]) {
+        for Duplicate { name, used, lost } in duplicates {
+            self.unknown(format!(
+                "{used}: {name} is written twice in this section; this one counts, the one at \
+                 {lost} does not"
+            ));
+        }
+    }
+
+    /// What is asked for at `key` comes with a later version.
+    fn later(&mut self, origin: &Origin, key: &str) {
+        self.unsupported.push(format!(
+            "{origin}: {key} comes with a later version of Orlop; this one does not start with it"
+        ));
+    }
+
+    /// What is asked for at `key` is no part of Orlop.
+    fn foreign(&mut self, origin: &Origin, key: &str) {
+        self.unsupported.push(format!(
+            "{origin}: {key} names code that was compiled into another registry; Orlop has no such \
+             code and does not start with it"
+        ));
+    }
+}
+
+fn read_file(path: &Path, notes: &mut Notes) -> Result<Node, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|reason| ConfigError::Unreadable { path: path.to_owned(), reason })?;
     let file: Arc<str> = Arc::from(path.to_string_lossy());
-    let root = Node::from_file(&text, &file)?;
-    if root.get("version").is_none() {
+    let parsed = yaml::file(&text, &file)?;
+    notes.duplicates(&parsed.duplicates);
+    if parsed.root.get("version").is_none() {
         return Err(ConfigError::NoVersion { file });
     }
-    Ok(root)
+    Ok(parsed.root)
 }
 
 /// The tree of no file.
 fn nothing() -> Node {
-    Node { value: Value::Null, origin: Origin::Variable(Arc::from("the environment")) }
+    Node::new(Value::Map(Vec::new()), Origin::Variable(Arc::from("the environment")))
+}
+
+/// Gives the sections of drivers one form: `storage: s3` and `storage: {s3aws: }` are
+/// `storage: {s3: {}}`.
+fn normalize(root: &mut Node) {
+    for section in ["storage", "auth"] {
+        let (Some(node), Some(shape)) = (root.child_mut(section), shape::find(section)) else {
+            continue;
+        };
+        node.name_to_section();
+        if node.child("s3").is_none()
+            && let Some(entry) = node.entry_mut("s3aws").filter(|_| section == "storage")
+        {
+            "s3".clone_into(&mut entry.0);
+        }
+        if let Value::Map(entries) = &mut node.value {
+            for (name, driver) in entries {
+                if driver.is_empty() && shape.literal(name).is_some_and(shape::Shape::is_optional) {
+                    driver.value = Value::Map(Vec::new());
+                }
+            }
+        }
+    }
 }

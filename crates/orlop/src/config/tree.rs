@@ -1,15 +1,10 @@
-//! YAML as a tree whose every node knows where it comes from.
+//! A configuration as a tree whose every node knows where it comes from.
 //!
 //! Scalars keep their text as written (`0755` is not 755, `yes` is not `true`): which type a
-//! scalar has is decided by the key that reads it, not by YAML.
-
-use std::fmt;
-use std::sync::Arc;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
+//! scalar has is decided by the key that it stands under, not by YAML.
 
 use super::error::{ConfigError, Origin};
+use super::kind;
 
 /// One value of the configuration.
 #[derive(Debug, Clone)]
@@ -28,91 +23,134 @@ pub(super) enum Value {
     Map(Vec<(String, Node)>),
 }
 
+/// One step of the way from the top to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Name(String),
+    Item(usize),
+}
+
 impl Node {
-    /// Parses the text of a configuration file. `file` is its name in messages.
-    pub(super) fn from_file(text: &str, file: &Arc<str>) -> Result<Self, ConfigError> {
-        parse(text, &|location| Origin::File {
-            file: file.clone(),
-            line: location.line(),
-            column: location.column(),
-        })
+    pub(super) fn new(value: Value, origin: Origin) -> Self {
+        Self { value, origin }
     }
 
-    /// Parses the value of an environment variable, which may be a whole section.
-    pub(super) fn from_variable(text: &str, name: &Arc<str>) -> Result<Self, ConfigError> {
-        parse(text, &|_| Origin::Variable(name.clone()))
+    /// What is not set.
+    pub(super) fn null(origin: Origin) -> Self {
+        Self::new(Value::Null, origin)
     }
 
-    /// The text of an environment variable as one scalar; nothing if it is empty.
-    pub(super) fn from_text(text: &str, name: &Arc<str>) -> Self {
+    /// A text as it is; nothing if it is empty.
+    pub(super) fn text(text: &str, origin: Origin) -> Self {
         let value = if text.is_empty() { Value::Null } else { Value::Scalar(text.to_owned()) };
-        Self { value, origin: Origin::Variable(name.clone()) }
+        Self { value, origin }
     }
 
-    /// The node at `path` (`http.debug.addr`), unless it or a parent is absent or null.
-    pub(super) fn get(&self, path: &str) -> Option<&Node> {
-        let found = path.split('.').try_fold(self, |node, key| node.child(key))?;
-        (!matches!(found.value, Value::Null)).then_some(found)
+    /// The node under `name`, also if it holds nothing.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        self.entries().iter().find_map(|(known, node)| (known == name).then_some(node))
     }
 
-    /// The node at the top-level `key`.
-    pub(super) fn section_mut(&mut self, key: &str) -> Option<&mut Node> {
-        let Value::Map(entries) = &mut self.value else {
-            return None;
+    pub(super) fn child_mut(&mut self, name: &str) -> Option<&mut Self> {
+        self.entry_mut(name).map(|(_, node)| node)
+    }
+
+    /// The entry of a section, to be called otherwise.
+    pub(super) fn entry_mut(&mut self, name: &str) -> Option<&mut (String, Self)> {
+        match &mut self.value {
+            Value::Map(entries) => entries.iter_mut().find(|(known, _)| known == name),
+            Value::Null | Value::Scalar(_) | Value::List(_) => None,
+        }
+    }
+
+    /// The node at `path` (`http.debug.addr`), unless it or a section around holds nothing.
+    pub(super) fn get(&self, path: &str) -> Option<&Self> {
+        let found = path.split('.').try_fold(self, |node, name| node.child(name))?;
+        (!found.is_empty()).then_some(found)
+    }
+
+    /// The entries of a section; none of anything else.
+    pub(super) fn entries(&self) -> &[(String, Self)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            Value::Null | Value::Scalar(_) | Value::List(_) => &[],
+        }
+    }
+
+    /// Puts `node` at the end of `steps`, making what is missing on the way and replacing what was
+    /// there, which is returned.
+    pub(super) fn set(&mut self, steps: &[Step], node: Self) -> Result<Self, ConfigError> {
+        let Some((step, rest)) = steps.split_first() else {
+            return Ok(std::mem::replace(self, node));
         };
-        entries.iter_mut().find_map(|(name, node)| (name == key).then_some(node))
+        match step {
+            Step::Name(name) => self.section_for(name, &node)?.set(rest, node),
+            Step::Item(index) => self.item_for(*index, &node)?.set(rest, node),
+        }
     }
 
-    fn child(&self, key: &str) -> Option<&Node> {
-        let Value::Map(entries) = &self.value else {
-            return None;
-        };
-        entries.iter().find_map(|(name, node)| (name == key).then_some(node))
-    }
-
-    /// The names in the section at `path`.
-    pub(super) fn names(&self, path: &[String]) -> impl Iterator<Item = &str> {
-        let section = path.iter().try_fold(self, |node, key| node.child(key));
-        let entries = match section.map(|node| &node.value) {
-            Some(Value::Map(entries)) => entries.as_slice(),
-            _ => &[],
-        };
-        entries.iter().map(|(name, _)| name.as_str())
-    }
-
-    /// Puts `node` at `path`, making the sections on the way and replacing what was there.
-    pub(super) fn set(&mut self, path: &[String], node: Node) -> Result<(), ConfigError> {
-        let Some((key, rest)) = path.split_first() else {
-            *self = node;
-            return Ok(());
-        };
+    fn section_for(&mut self, name: &str, setter: &Self) -> Result<&mut Self, ConfigError> {
         self.name_to_section();
         if matches!(self.value, Value::Null) {
             self.value = Value::Map(Vec::new());
         }
+        let origin = self.origin.clone();
         let Value::Map(entries) = &mut self.value else {
-            return Err(ConfigError::Wrong {
-                origin: self.origin.clone(),
-                key: key.clone(),
-                expected: format!("a section, because {} sets a key in it", node.origin),
-                found: "a list".to_owned(),
-            });
+            let expected = format!("a section, because {} sets a key in it", setter.origin);
+            return Err(unfit(origin, name, expected, "a list"));
         };
-        if let Some((_, child)) = entries.iter_mut().find(|(name, _)| name == key) {
-            return child.set(rest, node);
+        let known = entries.iter().position(|(known, _)| known == name);
+        let index = known.unwrap_or_else(|| {
+            entries.push((name.to_owned(), Self::null(setter.origin.clone())));
+            entries.len() - 1
+        });
+        let entry = entries.get_mut(index).map(|(_, node)| node);
+        entry.ok_or_else(|| unfit(origin, name, "a section".to_owned(), "nothing"))
+    }
+
+    fn item_for(&mut self, index: usize, setter: &Self) -> Result<&mut Self, ConfigError> {
+        self.value_to_list();
+        if matches!(self.value, Value::Null) {
+            self.value = Value::List(Vec::new());
         }
-        let mut child = Node { value: Value::Null, origin: node.origin.clone() };
-        child.set(rest, node)?;
-        entries.push((key.clone(), child));
-        Ok(())
+        let origin = self.origin.clone();
+        let Value::List(items) = &mut self.value else {
+            let expected = format!("a list, because {} sets an item of it", setter.origin);
+            return Err(unfit(origin, &index.to_string(), expected, "a section"));
+        };
+        if index == items.len() {
+            items.push(Self::null(setter.origin.clone()));
+        }
+        let count = items.len();
+        items.get_mut(index).ok_or_else(|| {
+            let expected = format!("a number up to {count}, which would be a new item");
+            unfit(setter.origin.clone(), "the list", expected, &index.to_string())
+        })
     }
 
     /// Makes `storage: inmemory` the same as `storage: {inmemory: }`.
     pub(super) fn name_to_section(&mut self) {
         if let Value::Scalar(name) = &mut self.value {
-            let entry = Node { value: Value::Null, origin: self.origin.clone() };
+            let entry = Self::null(self.origin.clone());
             let name = std::mem::take(name);
             self.value = Value::Map(if name.is_empty() { Vec::new() } else { vec![(name, entry)] });
+        }
+    }
+
+    /// Makes `hosts: a` the same as `hosts: [a]`.
+    pub(super) fn value_to_list(&mut self) {
+        if let Value::Scalar(text) = &mut self.value {
+            let item = Self::text(text, self.origin.clone());
+            self.value = Value::List(if text.is_empty() { Vec::new() } else { vec![item] });
+        }
+    }
+
+    /// Whether nothing is set here. An empty section is something: a driver without parameters.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::Scalar(text) => text.is_empty(),
+            Value::List(_) | Value::Map(_) => false,
         }
     }
 
@@ -122,221 +160,58 @@ impl Node {
             Value::Null => true,
             // Not `n`, which is as good a name of something.
             Value::Scalar(text) => {
-                text.is_empty() || (!text.eq_ignore_ascii_case("n") && as_bool(text) == Some(false))
+                text.is_empty()
+                    || (!text.eq_ignore_ascii_case("n") && kind::boolean(text) == Some(false))
             }
             Value::List(items) => items.iter().all(Node::is_inert),
             Value::Map(entries) => entries.iter().all(|(_, node)| node.is_inert()),
         }
     }
-}
 
-/// The truth values of YAML 1.1, which configurations in the field are written in.
-pub(super) fn as_bool(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "y" => Some(true),
-        "false" | "no" | "off" | "n" => Some(false),
-        _ => None,
+    /// The text of a single value.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
     }
-}
 
-fn parse(text: &str, origin: &dyn Fn(Location) -> Origin) -> Result<Node, ConfigError> {
-    let options = serde_saphyr::options! {
-        with_snippet: false, // a snippet would put the lines around, secrets included, into a log
-        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
-    };
-    let raw =
-        serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options).map_err(|error| {
-            ConfigError::NotYaml {
-                origin: origin(error.location().unwrap_or(Location::UNKNOWN)),
-                reason: UserMessageFormatter.format_message(&error).into_owned(),
+    /// The error for a value that a key cannot have. What was found is not said of a secret.
+    pub(super) fn wrong(&self, key: &str, expected: String, secret: bool) -> ConfigError {
+        const LONGEST: usize = 60;
+        let found = match &self.value {
+            Value::Null => "nothing".to_owned(),
+            Value::Scalar(_) if secret => "a secret that is none".to_owned(),
+            Value::Scalar(text) => {
+                let text = without_password(text);
+                let start: String = text.chars().take(LONGEST).collect();
+                format!("{start:?}{}", if start == text { "" } else { "…" })
             }
-        })?;
-    Ok(Node { origin: origin(raw.referenced), value: raw.value.value(raw.defined, text, origin) })
-}
-
-/// What the YAML library hands out, before a scalar's text is fetched from the source.
-enum Raw {
-    Null,
-    /// Unquoted and not a string in YAML's eyes; with the library's own rendering.
-    Plain(String),
-    Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
-}
-
-impl Raw {
-    fn value(self, defined: Location, source: &str, origin: &dyn Fn(Location) -> Origin) -> Value {
-        match self {
-            Self::Null => Value::Null,
-            Self::Plain(rendered) => {
-                Value::Scalar(as_written(source, defined).map_or(rendered, str::to_owned))
-            }
-            Self::Text(text) => Value::Scalar(text),
-            Self::List(items) => Value::List(
-                items
-                    .into_iter()
-                    .map(|item| Node {
-                        origin: origin(item.referenced),
-                        value: item.value.value(item.defined, source, origin),
-                    })
-                    .collect(),
-            ),
-            Self::Map(entries) => Value::Map(
-                entries
-                    .into_iter()
-                    .map(|(key, item)| {
-                        let node = Node {
-                            origin: origin(key.referenced),
-                            value: item.value.value(item.defined, source, origin),
-                        };
-                        (key.value, node)
-                    })
-                    .collect(),
-            ),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a section".to_owned(),
+        };
+        ConfigError::Wrong {
+            origin: self.origin.clone(),
+            key: if key.is_empty() { "the file".to_owned() } else { key.to_owned() },
+            expected,
+            found,
         }
     }
 }
 
-/// The text of a plain scalar, which ends where its span does.
-fn as_written(source: &str, place: Location) -> Option<&str> {
-    let start = usize::try_from(place.span().byte_offset()?).ok()?;
-    let end = start.checked_add(usize::try_from(place.span().byte_len()?).ok()?)?;
-    let text = source.get(start..end)?.trim();
-    let plain = !text.is_empty() && !text.starts_with(['"', '\'', '!', '&', '*']);
-    plain.then_some(text)
-}
+/// What stands for a secret.
+pub(super) const MASK: &str = "********";
 
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
-    }
-}
-
-struct RawVisitor;
-
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Plain(value.to_string()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Plain(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Plain(value.to_string()))
-    }
-
-    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
-        Ok(Raw::Plain(value.to_string()))
-    }
-
-    fn visit_u128<E>(self, value: u128) -> Result<Raw, E> {
-        Ok(Raw::Plain(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Plain(value.to_string()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
+/// The text as it may be shown: a URL can hold a name and a password, and any text a URL.
+pub(super) fn without_password(text: &str) -> String {
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((before, rest))) if before.len() > scheme.len() => {
+            format!("{scheme}://{MASK}@{rest}")
         }
-        Ok(Raw::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = access.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Raw::Map(entries))
+        _ => text.to_owned(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(text: &str) -> Node {
-        Node::from_file(text, &Arc::from("c.yml")).expect("valid YAML")
-    }
-
-    fn scalar<'a>(node: &'a Node, path: &str) -> &'a str {
-        match &node.get(path).expect(path).value {
-            Value::Scalar(text) => text,
-            other => panic!("{path}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn scalars_keep_their_text() {
-        let node = tree(
-            "a: 0755\nb: yes\nc: 1e3  # comment\nd: '007'\ne: é ü\nf: {g: 0x10, h: \"5\"}\ni: .inf\n",
-        );
-        for (path, text) in [
-            ("a", "0755"),
-            ("b", "yes"),
-            ("c", "1e3"),
-            ("d", "007"),
-            ("f.g", "0x10"),
-            ("f.h", "5"),
-            ("i", ".inf"),
-        ] {
-            assert_eq!(scalar(&node, path), text, "{path}");
-        }
-    }
-
-    #[test]
-    fn anchors_and_merges_keep_text_too() {
-        let node = tree("x: &x {age: 007}\ny:\n  <<: *x\n  z: 1\nv: &v 010\nw: *v\n");
-        assert_eq!(scalar(&node, "y.age"), "007");
-        assert_eq!(scalar(&node, "v"), "010");
-        assert_eq!(scalar(&node, "w"), "010");
-    }
-
-    #[test]
-    fn a_node_knows_the_place_of_its_key() {
-        let node = tree("log:\n  level: info\nhttp:\n  addr:\n");
-        let origin = &node.get("log.level").unwrap().origin;
-        assert_eq!(origin.to_string(), "c.yml:2:3");
-        assert!(node.get("http.addr").is_none(), "null is absent");
-    }
-
-    #[test]
-    fn broken_yaml_is_one_line_with_a_place_and_without_the_text() {
-        for text in [
-            "a: [1\nsecret: hunter2\n",
-            "a: 1\na: hunter2\n",
-            "a: b: hunter2",
-            "a: 'hunter2",
-            "- a\nhunter2: 1",
-        ] {
-            let error = Node::from_file(text, &Arc::from("c.yml")).unwrap_err();
-            let message = error.to_string();
-            assert!(message.starts_with("c.yml:"), "{message}");
-            assert!(!message.contains('\n'), "{message}");
-            assert!(!message.contains("hunter2"), "{message}");
-        }
-    }
+fn unfit(origin: Origin, key: &str, expected: String, found: &str) -> ConfigError {
+    ConfigError::Wrong { origin, key: key.to_owned(), expected, found: found.to_owned() }
 }

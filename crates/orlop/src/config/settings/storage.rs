@@ -1,0 +1,106 @@
+//! `storage`, and the middleware in front of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::Notes;
+use super::super::error::ConfigError;
+use super::super::kind;
+use super::section::Section;
+
+/// `storage`: where the bytes are and how long leftovers stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Storage {
+    pub(crate) root_directory: PathBuf,
+    /// Whether clients may delete.
+    pub(crate) delete_enabled: bool,
+    /// Whether pushes and deletes are refused.
+    pub(crate) read_only: bool,
+    /// None: abandoned uploads are kept.
+    pub(crate) upload_purging: Option<UploadPurging>,
+    /// Whether clients may be sent elsewhere for content.
+    pub(crate) redirect: bool,
+    /// In the order of the file: the first is nearest to the store.
+    pub(crate) middleware: Vec<StorageMiddleware>,
+}
+
+/// `storage.maintenance.uploadpurging`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UploadPurging {
+    /// How long an upload may lie untouched before it is removed; above zero.
+    pub(crate) age: Duration,
+    /// How often such uploads are looked for; above zero.
+    pub(crate) interval: Duration,
+    /// Whether they are left where they are.
+    pub(crate) dry_run: bool,
+}
+
+/// `middleware.storage`: what changes the URLs that clients are sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StorageMiddleware {
+    /// Clients are sent to this URL with the content's place in the store behind it.
+    Redirect { base_url: String },
+    /// The parts of a URL that are changed.
+    Rewrite { scheme: Option<String>, host: Option<String>, trim_path_prefix: Option<String> },
+}
+
+pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, ConfigError> {
+    let storage = root.section("storage");
+    let purging = storage.section("maintenance.uploadpurging");
+    Ok(Storage {
+        // Without `filesystem`, another driver is chosen and no server starts.
+        root_directory: storage.path("filesystem.rootdirectory")?.unwrap_or_default(),
+        delete_enabled: storage.is_on("delete.enabled")?,
+        read_only: storage.is_on("maintenance.readonly.enabled")?,
+        upload_purging: if purging.is_on("enabled")? {
+            Some(UploadPurging {
+                age: purging.must_duration("age")?,
+                interval: purging.must_duration("interval")?,
+                dry_run: purging.is_on("dryrun")?,
+            })
+        } else {
+            None
+        },
+        redirect: !storage.is_on("redirect.disable")?,
+        middleware: middleware(&root.section("middleware"), notes)?,
+    })
+}
+
+fn middleware(
+    section: &Section<'_>,
+    notes: &mut Notes,
+) -> Result<Vec<StorageMiddleware>, ConfigError> {
+    let mut found = Vec::new();
+    for entry in section.sections("storage") {
+        if entry.is_on("disabled")? {
+            continue;
+        }
+        let options = entry.section("options");
+        match entry.must_text("name")?.to_ascii_lowercase().as_str() {
+            "redirect" => {
+                let is_url = |text: &str| kind::Kind::Url.accepts(text).then(|| text.to_owned());
+                let base_url = entry.must("options.baseurl", is_url).map_err(|error| {
+                    if options.is_set() {
+                        error
+                    } else {
+                        entry.unfit("name", "needs options.baseurl")
+                    }
+                })?;
+                found.push(StorageMiddleware::Redirect { base_url });
+            }
+            "rewrite" => found.push(StorageMiddleware::Rewrite {
+                scheme: options.text("scheme")?.map(|scheme| scheme.to_ascii_lowercase()),
+                host: options.text("host")?,
+                trim_path_prefix: options.text("trimpathprefix")?,
+            }),
+            _ => {
+                for key in ["baseurl", "privatekey", "keypairid"] {
+                    options.must_text(key)?;
+                }
+                let name = "middleware.storage: cloudfront";
+                notes.later(&entry.origin_of("name"), name);
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,315 @@
+//! Each section as the server gets it.
+
+use super::*;
+
+#[test]
+fn the_basics() {
+    let config = clean(
+        "log: {level: Debug, formatter: json, accesslog: {disabled: true}, fields: {n: 007}}
+storage:
+  filesystem: {rootdirectory: /data, maxthreads: 100}
+  delete: {enabled: yes}
+  maintenance:
+    uploadpurging: {enabled: true, age: 1h30m, interval: 10m, dryrun: true}
+    readonly: {enabled: false}
+  redirect: {disable: true}
+http:
+  addr: '[::1]:80'
+  net: tcp
+  secret: 0123
+  host: https://example.com:8443/
+  relativeurls: on
+  draintimeout: 60s
+  headers: {X-A: [one, two], X-B: three}
+  debug: {addr: ':5001', prometheus: {enabled: true, path: /m}}
+catalog: {maxentries: 5}
+tags: {maxtags: 6}
+validation:
+  manifests: {indexes: {platforms: None}, images: {blobs: none}}
+",
+    );
+    assert_eq!(config.log.level, Level::Debug);
+    assert_eq!(config.log.formatter, Formatter::Json);
+    assert!(!config.log.access_log);
+    assert_eq!(config.log.fields["n"], "007");
+    assert_eq!(
+        config.storage,
+        Storage {
+            root_directory: PathBuf::from("/data"),
+            delete_enabled: true,
+            read_only: false,
+            upload_purging: Some(UploadPurging {
+                age: Duration::from_mins(90),
+                interval: Duration::from_mins(10),
+                dry_run: true,
+            }),
+            redirect: false,
+            middleware: Vec::new(),
+        }
+    );
+    assert_eq!(config.http.addr, "[::1]:80");
+    assert_eq!(config.http.secret.as_ref().map(Secret::expose), Some("0123"));
+    assert_eq!(config.http.host.as_deref(), Some("https://example.com:8443"));
+    assert!(config.http.relative_urls);
+    assert_eq!(config.http.drain_timeout, Duration::from_mins(1));
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        config.http.headers,
+        [header("X-A", "one"), header("X-A", "two"), header("X-B", "three")]
+    );
+    assert_eq!(config.http.debug_addr.as_deref(), Some(":5001"));
+    assert_eq!(config.http.prometheus_path.as_deref(), Some("/m"));
+    assert_eq!((config.catalog_max_entries, config.tags_max), (5, 6));
+    assert_eq!(config.validation.index_children, IndexChildren::None);
+    assert_eq!(config.validation.image_blobs, Require::None);
+}
+
+#[test]
+fn metrics_come_with_the_debug_address() {
+    let path = |lines| clean(lines).http.prometheus_path;
+    assert_eq!(path("http: {debug: {addr: ':1'}}").as_deref(), Some("/metrics"));
+    assert_eq!(path("http: {debug: {addr: ':1', prometheus: {enabled: false}}}"), None);
+    assert_eq!(path("http: {debug: {prometheus: {enabled: true}}}"), None);
+}
+
+#[test]
+fn validation_disabled_lets_index_children_be_missing() {
+    let validation = clean("validation: {disabled: true}").validation;
+    assert_eq!(validation.index_children, IndexChildren::None);
+    assert_eq!(validation.image_blobs, Require::All);
+}
+
+#[test]
+fn page_limits_of_zero_are_the_default() {
+    let config = clean("catalog: {maxentries: -1}\ntags: {maxtags: 0}");
+    assert_eq!((config.catalog_max_entries, config.tags_max), (1000, 1000));
+    assert_eq!(clean("tags: {maxtags: 99999999999}").tags_max, u32::MAX);
+}
+
+#[test]
+fn tls_of_files() {
+    let tls = clean("http: {tls: {certificate: /c.pem, key: /k.pem}}").http.tls.unwrap();
+    assert_eq!(
+        tls,
+        Tls {
+            certificate: Certificate::Files { certificate: "/c.pem".into(), key: "/k.pem".into() },
+            clients: None,
+            minimum: TlsVersion::V1_2,
+            cipher_suites: Vec::new(),
+        }
+    );
+    assert_eq!(clean("http: {tls: {certificate: '', key: ''}}").http.tls, None);
+    assert_eq!(clean("http: {tls: {minimumtls: tls1.2}}").http.tls, None);
+}
+
+#[test]
+fn tls_with_all_its_keys() {
+    let config = clean(
+        "http:
+  tls:
+    certificate: c
+    key: k
+    clientcas: [/a.pem, /b.pem]
+    clientauth: verify-client-cert-if-given
+    minimumtls: tls1.3
+    ciphersuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]
+",
+    );
+    let tls = config.http.tls.unwrap();
+    let clients = tls.clients.unwrap();
+    assert_eq!(clients.mode, ClientAuth::VerifyIfGiven);
+    assert_eq!(clients.authorities, [PathBuf::from("/a.pem"), PathBuf::from("/b.pem")]);
+    assert_eq!(tls.minimum, TlsVersion::V1_3);
+    assert_eq!(tls.cipher_suites.len(), 2);
+    let mode = |lines: &str| {
+        let tls = clean(&format!("http: {{tls: {{certificate: c, key: k, clientcas: a{lines}}}}}"));
+        tls.http.tls.unwrap().clients.unwrap().mode
+    };
+    assert_eq!(mode(""), ClientAuth::RequireAndVerify);
+    assert_eq!(mode(", clientauth: request-client-cert"), ClientAuth::Request);
+    assert_eq!(mode(", clientauth: require-any-client-cert"), ClientAuth::RequireAny);
+}
+
+#[test]
+fn tls_of_the_past_is_raised_with_a_warning() {
+    let broken = warnings(
+        "http: {tls: {certificate: c, key: k, minimumtls: tls1.0, ciphersuites: \
+         [TLS_RSA_WITH_RC4_128_SHA, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}}",
+    );
+    assert_eq!(broken.len(), 2, "{broken:?}");
+    assert!(broken[0].contains("the minimum is tls1.2"), "{broken:?}");
+    assert!(broken[1].contains("because broken: TLS_RSA_WITH_RC4_128_SHA"), "{broken:?}");
+}
+
+#[test]
+fn lets_encrypt() {
+    let config = clean(
+        "http: {tls: {letsencrypt: {cachefile: /cache, email: a@b.c, hosts: [r.example.com], \
+         directoryurl: 'https://acme.example.com/dir'}}}",
+    );
+    assert_eq!(
+        config.http.tls.unwrap().certificate,
+        Certificate::LetsEncrypt(LetsEncrypt {
+            cache: "/cache".into(),
+            email: Some("a@b.c".to_owned()),
+            hosts: vec!["r.example.com".to_owned()],
+            directory_url: Some("https://acme.example.com/dir".to_owned()),
+        })
+    );
+}
+
+#[test]
+fn sockets_prefix_and_proxies() {
+    let http = clean("http: {net: unix, addr: /run/r.sock, prefix: /r, h2c: {enabled: true}}").http;
+    assert_eq!((http.net, http.addr.as_str()), (Net::Unix, "/run/r.sock"));
+    assert_eq!(http.prefix, "/r/");
+    assert!(http.h2c && http.http2);
+    let http = clean("http: {trustedproxies: [10.0.0.0/8, '::1'], http2: {disabled: true}}").http;
+    let network = |address: &str, bits| Network { address: address.parse().unwrap(), bits };
+    assert_eq!(http.trusted_proxies, [network("10.0.0.0", 8), network("::1", 128)]);
+    assert!(!http.http2);
+}
+
+#[test]
+fn access_controllers() {
+    let authenticator = |lines| clean(lines).auth.authenticator;
+    assert_eq!(authenticator("auth: none"), Authenticator::None);
+    assert_eq!(authenticator("auth: {none: }"), Authenticator::None);
+    assert_eq!(authenticator("auth:\n"), Authenticator::None);
+    let (realm, service) = ("r".to_owned(), "s".to_owned());
+    assert_eq!(
+        authenticator("auth: {silly: {realm: r, service: s}}"),
+        Authenticator::Silly { realm: realm.clone(), service: service.clone() }
+    );
+    assert_eq!(
+        authenticator("auth: {htpasswd: {realm: r, path: /p}}"),
+        Authenticator::Htpasswd { realm: realm.clone(), path: "/p".into() }
+    );
+    assert_eq!(
+        authenticator(
+            "auth: {token: {realm: r, service: s, issuer: i, rootcertbundle: /b, jwks: \
+             'https://t/keys', signingalgorithms: [eddsa, rs256], autoredirect: true}}"
+        ),
+        Authenticator::Token(Token {
+            realm,
+            service,
+            issuer: "i".to_owned(),
+            root_cert_bundle: Some("/b".into()),
+            jwks: Some(Jwks::Url("https://t/keys".to_owned())),
+            signing_algorithms: vec!["EdDSA".to_owned(), "RS256".to_owned()],
+            auto_redirect_path: Some("/auth/token".to_owned()),
+        })
+    );
+}
+
+#[test]
+fn access_rules() {
+    let auth = clean(
+        "auth:
+  htpasswd: {realm: r, path: /p}
+  rules:
+    - repositories: '**'
+      users: [anonymous, '*']
+      actions: pull
+    - repositories: [ci/*, team/app]
+      users: ci
+      actions: [pull, push, delete, admin]
+",
+    )
+    .auth;
+    assert_eq!(
+        auth.rules,
+        [
+            Rule {
+                repositories: vec!["**".to_owned()],
+                users: vec![User::Anonymous, User::Authenticated],
+                actions: vec![Action::Pull],
+            },
+            Rule {
+                repositories: vec!["ci/*".to_owned(), "team/app".to_owned()],
+                users: vec![User::Named("ci".to_owned())],
+                actions: vec![Action::Pull, Action::Push, Action::Delete, Action::Admin],
+            },
+        ]
+    );
+}
+
+#[test]
+fn health_checks() {
+    let health = clean(
+        "health:
+  storagedriver: {enabled: true, interval: 5s, threshold: 3}
+  file: [{file: /stop}]
+  http: [{uri: 'http://h/x', headers: {A: [b]}, statuscode: 204, timeout: 3s, threshold: 2}]
+  tcp: [{addr: 'h:6379', interval: 0}]
+",
+    )
+    .health;
+    let ten = Duration::from_secs(10);
+    assert_eq!(
+        health,
+        Health {
+            storage: Some(StorageCheck { interval: Duration::from_secs(5), threshold: 3 }),
+            files: vec![FileCheck { file: "/stop".into(), interval: ten }],
+            http: vec![HttpCheck {
+                uri: "http://h/x".to_owned(),
+                headers: vec![("A".to_owned(), Secret::new("b".to_owned()))],
+                status: 204,
+                timeout: Duration::from_secs(3),
+                interval: ten,
+                threshold: 2,
+            }],
+            tcp: vec![TcpCheck {
+                addr: "h:6379".to_owned(),
+                timeout: ten,
+                interval: ten,
+                threshold: 0
+            }],
+        }
+    );
+}
+
+#[test]
+fn storage_middleware() {
+    let config = clean(
+        "middleware:
+  storage:
+    - {name: redirect, options: {baseurl: 'https://cdn.example.com/'}}
+    - {name: rewrite, options: {scheme: https, host: h, trimpathprefix: /p}}
+    - {name: rewrite, disabled: true}
+    - {name: cloudfront, disabled: true}
+",
+    );
+    assert_eq!(
+        config.storage.middleware,
+        [
+            StorageMiddleware::Redirect { base_url: "https://cdn.example.com/".to_owned() },
+            StorageMiddleware::Rewrite {
+                scheme: Some("https".to_owned()),
+                host: Some("h".to_owned()),
+                trim_path_prefix: Some("/p".to_owned()),
+            },
+        ]
+    );
+}
+
+#[test]
+fn validation_and_policy() {
+    let config = clean(
+        "validation:
+  manifests:
+    urls: {allow: ['^https://'], deny: ['^https://evil/']}
+    indexes: {platforms: list, platformlist: [{os: linux, architecture: arm64}]}
+policy: {repository: {classes: [image]}}
+",
+    );
+    let urls = config.validation.urls.unwrap();
+    assert_eq!((urls.allow.len(), urls.deny.len()), (1, 1));
+    let (os, architecture) = ("linux".to_owned(), "arm64".to_owned());
+    assert_eq!(
+        config.validation.index_children,
+        IndexChildren::Platforms(vec![Platform { os, architecture }])
+    );
+    assert_eq!(config.repository_classes, ["image"]);
+    assert_eq!(clean("validation: {disabled: true}").validation.urls, None);
+}

@@ -1,0 +1,101 @@
+//! What `orlop config show` and `schema` print.
+
+use super::super::json_schema;
+use super::*;
+
+const FILE: &str = "\
+version: 0.1
+log:
+  fields: {service: registry, when: '007'}
+http:
+  addr: :80
+  secret: hunter2
+  headers: {X-A: [one, two]}
+auth:
+  htpasswd: {realm: r, path: /p}
+health:
+  http:
+    - uri: http://ada:hunter2@h/
+      headers: {Authorization: [Basic hunter2]}
+storage:
+  gcs:
+    bucket: b
+    credentials: {private_key: hunter2}
+proxy: {password: hunter2}
+unknown: hunter2
+";
+
+#[test]
+fn each_value_has_its_place_and_no_secret_is_seen() {
+    let variables = [("REGISTRY_LOG_LEVEL", "debug"), ("REGISTRY_REDIS_PASSWORD", "hunter2")];
+    let loaded = load_file(FILE, &variables).unwrap();
+    let shown = loaded.show();
+    let folder = loaded.source.as_ref().unwrap().parent().unwrap().display();
+    let shown = shown.replace(&format!("{folder}/"), "");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for line in [
+        "version: 0.1  # c.yml:1:1",
+        "  level: debug  # REGISTRY_LOG_LEVEL",
+        "  formatter: text  # default",
+        "    when: \"007\"  # c.yml:3:31",
+        "  addr: \":80\"  # c.yml:5:3",
+        "  secret: \"********\"  # c.yml:6:3",
+        "    X-A:",
+        "      - one  # c.yml:7:19",
+        "    path: /p  # c.yml:9:24",
+        "    - uri: http://********@h/  # c.yml:12:7",
+        "      statuscode: 200  # default",
+        "      private_key: \"********\"  # c.yml:17:19",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+}
+
+#[test]
+fn what_is_shown_means_the_same() {
+    let text = FILE.replace("hunter2", "x").replace("unknown: x\n", "");
+    let text = text.replace("http://ada:x@h/", "http://h/");
+    let first = load_file(&text, &[]).unwrap();
+    let again = load_file(&first.show(), &[]).unwrap();
+    assert_eq!(again.warnings, [""; 0]);
+    let without_secret = |mut config: Config| {
+        config.http.secret = None;
+        config.health.http.clear();
+        config
+    };
+    assert_eq!(without_secret(again.config.clone()), without_secret(first.config.clone()));
+    let places = |text: &str| {
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&again.show()), places(&first.show()));
+}
+
+#[test]
+fn the_defaults_are_shown_without_a_file() {
+    let shown = load(None, &[("HOME", "/home/ada")]).unwrap().show();
+    for line in [
+        "    rootdirectory: /home/ada/.local/share/orlop  # default",
+        "  addr: 127.0.0.1:5000  # default",
+        "  none: {}  # default",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_key() {
+    let schema = json_schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let properties = &schema["properties"];
+    let level = &properties["log"]["properties"]["level"];
+    assert_eq!(level["default"], "info");
+    assert!(level["enum"].as_array().unwrap().contains(&"debug".into()));
+    let interval = &properties["health"]["properties"]["http"]["items"]["properties"]["interval"];
+    assert_eq!(interval["default"], "10s");
+    assert_eq!(properties["loglevel"]["deprecated"], true);
+    assert_eq!(properties["http"]["additionalProperties"], false);
+    let drivers = properties["storage"]["anyOf"][0]["enum"].as_array().unwrap();
+    assert!(drivers.contains(&"filesystem".into()) && drivers.contains(&"s3".into()));
+    let rules = &properties["auth"]["anyOf"][1]["properties"]["rules"]["items"];
+    assert_eq!(rules["required"].as_array().unwrap().len(), 3);
+}
