@@ -20,6 +20,7 @@ use support::socket::within;
 
 const PIECE: usize = 64 << 10;
 const PIECES: u64 = 1024;
+static CONTENT: [u8; PIECE] = [42; PIECE];
 
 /// How much more memory the process may have at some moment, for server and client together. The
 /// blob has 64 MiB.
@@ -36,12 +37,11 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        static PIECE_BYTES: [u8; PIECE] = [42; PIECE];
         if self.0 == 0 {
             return Poll::Ready(None);
         }
         self.0 -= 1;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE_BYTES)))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CONTENT)))))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -60,7 +60,7 @@ async fn memory_stays_flat() {
     let server = Server::start_tls(|_| ()).await;
     let mut hasher = Hasher::new(None);
     for _ in 0..PIECES {
-        hasher.update(&[42; PIECE]);
+        hasher.update(&CONTENT);
     }
     let digest = hasher.finish().digest(Algorithm::Sha256).unwrap();
     let mut client = server.client().await;
