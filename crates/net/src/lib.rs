@@ -1,9 +1,15 @@
-//! Sockets: listeners, and connections that notice when their peer has gone.
+//! Sockets: listeners, TLS, and connections that notice when their peer has gone.
 
 #![forbid(unsafe_code)]
 
+mod activation;
 mod listener;
+pub mod proxies;
 mod stall;
+mod stream;
+pub mod tls;
+mod unix;
 
 pub use listener::{BindError, Listener};
 pub use stall::StallTimeout;
+pub use stream::{Peer, Stream};

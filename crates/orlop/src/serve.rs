@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use net::Listener;
 use registry::{Adoption, AdoptionProgress, Registry};
 use tokio::signal::unix::{SignalKind, signal};
-use web::server::{Shutdown, serve, serve_debug};
+use web::server::{Protocols, Shutdown, serve, serve_debug};
 use web::{Debug, Metrics, Service};
 
 use crate::config::{Authenticator, Config, Formatter, IndexChildren, Loaded, Net, UploadPurging};
@@ -51,7 +51,8 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
     let shutdown = Shutdown::default();
     let metrics = Metrics::default();
     let service = Service::new(registry.clone(), web_config(config)?, metrics.clone());
-    tokio::spawn(serve(listener, service, metrics.clone(), shutdown.ending()));
+    let protocols = Protocols::default();
+    tokio::spawn(serve(listener, protocols, service, metrics.clone(), shutdown.ending()));
     if let Some(listener) = debug_listener {
         let path = config.http.prometheus_path.clone();
         let debug = Debug::new(registry.clone(), metrics, path);

@@ -1,11 +1,12 @@
 //! One line for each request, and the id that ties it to what else was logged.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
+
+use crate::client::Client;
 
 /// Names a request in the log and in its answer (`X-Request-Id`).
 pub(crate) struct RequestId(String);
@@ -34,7 +35,7 @@ impl RequestId {
 /// What there is to say about a request that has been answered.
 pub(crate) struct Entry<'a> {
     pub(crate) id: &'a RequestId,
-    pub(crate) peer: SocketAddr,
+    pub(crate) client: Client,
     pub(crate) parts: &'a Parts,
     pub(crate) status: StatusCode,
     pub(crate) code: Option<&'static str>,
@@ -48,7 +49,7 @@ impl Entry<'_> {
         tracing::info!(
             target: "access",
             id = self.id.as_str(),
-            remote = %self.peer,
+            remote = %self.client,
             method = %self.parts.method,
             uri = %self.parts.uri,
             status = self.status.as_u16(),

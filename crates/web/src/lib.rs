@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod activity;
+mod client;
 mod debug;
 mod error;
 mod metrics;
@@ -16,9 +18,10 @@ mod response_body;
 mod search;
 pub mod server;
 mod service;
-mod urls;
+pub mod urls;
 mod v2;
 
+pub use client::Connection;
 pub use debug::Debug;
 pub use metrics::Metrics;
 pub use request_body::RequestBody;

@@ -1,17 +1,18 @@
 //! What a request is about, and the life of every request.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
+use net::proxies::Trusted;
 use oci::{Digest, ErrorCode};
 use registry::Registry;
 use serde::Serialize;
 
 use crate::access_log::{Entry, RequestId};
+use crate::client::{Client, Connection};
 use crate::error::{Error, Result};
 use crate::metrics::{Handler, Metrics};
 use crate::query::Query;
@@ -28,16 +29,19 @@ pub struct Config {
     pub max_tags: u64,
     /// Headers that every answer carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Proxies that know better where a request comes from.
+    pub trusted_proxies: Trusted,
 }
 
 impl Config {
     /// As registry:2 does without configuration; `host` and `relative` shape URLs.
     pub fn new(host: Option<String>, relative: bool) -> Self {
         Self {
-            urls: urls::Config { host, relative },
+            urls: urls::Config { host, relative, prefix: urls::Prefix::default() },
             max_catalog_entries: 1000,
             max_tags: 1000,
             headers: Vec::new(),
+            trusted_proxies: Trusted::default(),
         }
     }
 }
@@ -60,16 +64,23 @@ impl Service {
         Self { shared: Arc::new(Shared { registry, config, metrics }) }
     }
 
-    /// Answers one request of `peer`, counts it and logs it.
-    pub async fn handle(&self, parts: Parts, body: RequestBody, peer: SocketAddr) -> Response {
+    /// Answers one request that came over `connection`, counts it and logs it.
+    pub async fn handle(
+        &self,
+        parts: Parts,
+        body: RequestBody,
+        connection: Connection,
+    ) -> Response {
         let started = Instant::now();
         let id = RequestId::next();
-        let path = Route::parse(parts.uri.path());
+        let client =
+            Client::find(connection.peer, &parts.headers, &self.shared.config.trusted_proxies);
+        let path = Route::parse(parts.uri.path(), &self.shared.config.urls.prefix);
         let handler = path.handler();
         let measured = self.shared.metrics.begin(handler, &parts.method);
         let is_v2 = matches!(path, Route::V2(_));
 
-        let result = tokio_span(self.route(&parts, path, body), &id).await;
+        let result = tokio_span(self.route(&parts, connection, path, body), &id).await;
         let code = result.as_ref().err().map(Error::code);
         let mut response = result.unwrap_or_else(Error::into_response);
 
@@ -84,22 +95,29 @@ impl Service {
         }
         let length = response.body().length();
         measured.end(response.status(), length);
-        Entry { id: &id, peer, parts: &parts, status: response.status(), code, length }
+        Entry { id: &id, client, parts: &parts, status: response.status(), code, length }
             .write(started.elapsed());
         response
     }
 
-    async fn route(&self, parts: &Parts, route: Route, body: RequestBody) -> Result {
+    async fn route(
+        &self,
+        parts: &Parts,
+        connection: Connection,
+        route: Route,
+        body: RequestBody,
+    ) -> Result {
         // An answer of 200 to it would make the connection a tunnel (RFC 9110 §9.3.6).
         if parts.method == Method::CONNECT {
             return Err(Error::method(&[Method::GET, Method::HEAD]));
         }
+        let request = Request::new(self, parts, connection);
         match route {
-            Route::V2(path) => v2::handle(self, parts, path, body).await,
+            Route::V2(path) => v2::handle(&request, path, body).await,
             Route::Root => Ok(root()),
-            Route::Search => search::handle(&Request::new(self, parts)).await,
+            Route::Search => search::handle(&request).await,
             Route::Ping => Ok(search::ping()),
-            Route::V2WithoutSlash => Ok(redirect("/v2/")),
+            Route::V2WithoutSlash => Ok(redirect(&request.link_path("/v2/"))),
             Route::Unknown => Err(Error::path()),
         }
     }
@@ -116,7 +134,14 @@ enum Route {
 }
 
 impl Route {
-    fn parse(path: &str) -> Self {
+    /// Everything is below `prefix`, but for the sign of life, which is at `/` too.
+    fn parse(path: &str, prefix: &urls::Prefix) -> Self {
+        if path == "/" {
+            return Self::Root;
+        }
+        let Some(path) = prefix.strip(path) else {
+            return Self::Unknown;
+        };
         if let Some(rest) = path.strip_prefix("/v2/") {
             return Self::V2(v2::Path::parse(rest));
         }
@@ -142,12 +167,13 @@ impl Route {
 pub(crate) struct Request<'a> {
     service: &'a Service,
     parts: &'a Parts,
+    connection: Connection,
     query: OnceLock<Query>,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(service: &'a Service, parts: &'a Parts) -> Self {
-        Self { service, parts, query: OnceLock::new() }
+    pub(crate) fn new(service: &'a Service, parts: &'a Parts, connection: Connection) -> Self {
+        Self { service, parts, connection, query: OnceLock::new() }
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -176,7 +202,12 @@ impl<'a> Request<'a> {
 
     /// What comes before the path of a URL in the answer.
     pub(crate) fn base_url(&self) -> String {
-        self.config().urls.base(self.headers())
+        self.config().urls.base(self.headers(), self.connection.secure)
+    }
+
+    /// `path` as a client has to write it that asks the same host.
+    pub(crate) fn link_path(&self, path: &str) -> String {
+        format!("{}{path}", self.config().urls.base_path())
     }
 }
 
@@ -192,9 +223,11 @@ fn root() -> Response {
     response
 }
 
-fn redirect(to: &'static str) -> Response {
+fn redirect(to: &str) -> Response {
     let mut response = empty(StatusCode::MOVED_PERMANENTLY);
-    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
     response
 }
 

@@ -3,43 +3,85 @@
 use http::header::{self, HeaderMap};
 use http::uri::Authority;
 
-/// How `Location` is written.
+/// How `Location` and `Link` are written.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The base of every URL, such as `https://registry.example.org`; otherwise it is taken from
-    /// the request.
+    /// The base of every URL, such as `https://registry.example.org`, with a path if clients need
+    /// one. Otherwise it is taken from the request, and `prefix` is added.
     pub host: Option<String>,
-    /// Whether URLs are relative, unless there is a `host`.
+    /// Whether URLs are relative to the host, unless there is a `host`.
     pub relative: bool,
+    /// The path that everything is below.
+    pub prefix: Prefix,
+}
+
+/// A path without its last slash: empty, or `/some/path`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// Reads `/some/path/`, with the last slash or without; the empty text and `/` are no prefix.
+    /// `None` if it does not begin with a slash, or has characters that a path can not have or
+    /// that have to be encoded in one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let path = text.trim_end_matches('/');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let is_path = path.is_empty() || (path.starts_with('/') && path.bytes().all(plain));
+        let is_plain = path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+        (is_path && is_plain).then(|| Self(path.to_owned()))
+    }
+
+    /// What comes after it in `path`, which then begins with a slash.
+    pub(crate) fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(&self.0).filter(|rest| rest.starts_with('/'))
+    }
+
+    /// As it is written before a path.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Config {
-    /// What comes before the path in the URLs of an answer to a request with these headers:
-    /// `scheme://host`, or nothing.
-    pub(crate) fn base(&self, headers: &HeaderMap) -> String {
+    /// What comes before `/v2/` in the URLs of an answer to a request with these headers:
+    /// `scheme://host` or nothing, and the prefix. `secure` says that the request came over TLS.
+    pub(crate) fn base(&self, headers: &HeaderMap, secure: bool) -> String {
         if let Some(host) = &self.host {
             return host.trim_end_matches('/').to_owned();
         }
-        if self.relative {
-            return String::new();
-        }
-        let forwarded = forwarded(headers);
-        let first = |name| first_of_list(headers, name).map(str::to_owned);
-        let host = forwarded
-            .host
-            .or_else(|| first("x-forwarded-host"))
-            .or_else(|| first(header::HOST.as_str()));
-        let Some(host) = host.filter(|host| host.parse::<Authority>().is_ok()) else {
-            return String::new();
-        };
-        let scheme = forwarded
-            .scheme
-            .or_else(|| first("x-forwarded-proto"))
-            .map(|scheme| scheme.to_ascii_lowercase())
-            .filter(|scheme| scheme == "http" || scheme == "https")
-            .unwrap_or_else(|| "http".to_owned());
-        format!("{scheme}://{host}")
+        let origin = if self.relative { None } else { origin(headers, secure) };
+        origin.unwrap_or_default() + self.prefix.as_str()
     }
+
+    /// The same without the host, for links that are relative to it.
+    pub(crate) fn base_path(&self) -> &str {
+        match &self.host {
+            None => self.prefix.as_str(),
+            Some(host) => {
+                let authority = host.find("://").map_or(0, |scheme| scheme + 3);
+                let rest = host.get(authority..).unwrap_or("");
+                rest.find('/').and_then(|path| rest.get(path..)).unwrap_or("").trim_end_matches('/')
+            }
+        }
+    }
+}
+
+/// `scheme://host` of a request, as its client sees it.
+fn origin(headers: &HeaderMap, secure: bool) -> Option<String> {
+    let forwarded = forwarded(headers);
+    let first = |name| first_of_list(headers, name).map(str::to_owned);
+    let host = forwarded
+        .host
+        .or_else(|| first("x-forwarded-host"))
+        .or_else(|| first(header::HOST.as_str()))
+        .filter(|host| host.parse::<Authority>().is_ok())?;
+    let scheme = forwarded
+        .scheme
+        .or_else(|| first("x-forwarded-proto"))
+        .map(|scheme| scheme.to_ascii_lowercase())
+        .filter(|scheme| scheme == "http" || scheme == "https")
+        .unwrap_or_else(|| if secure { "https" } else { "http" }.to_owned());
+    Some(format!("{scheme}://{host}"))
 }
 
 #[derive(Default)]
@@ -77,7 +119,7 @@ mod tests {
         for (name, value) in pairs {
             headers.insert(*name, value.parse().unwrap());
         }
-        Config::default().base(&headers)
+        Config::default().base(&headers, false)
     }
 
     #[test]
@@ -109,11 +151,46 @@ mod tests {
 
     #[test]
     fn configuration_comes_first() {
-        let config = Config { host: Some("https://r.example/".to_owned()), relative: true };
-        assert_eq!(config.base(&HeaderMap::new()), "https://r.example");
-        let config = Config { host: None, relative: true };
         let headers = HeaderMap::from_iter([(header::HOST, "h".parse().unwrap())]);
-        assert_eq!(config.base(&headers), "");
+        let prefix = Prefix::parse("/deep/down/").unwrap();
+        let with = |host: Option<&str>, relative| Config {
+            host: host.map(str::to_owned),
+            relative,
+            prefix: prefix.clone(),
+        };
+        let config = with(Some("https://r.example/"), true);
+        assert_eq!(config.base(&headers, false), "https://r.example");
+        assert_eq!(config.base_path(), "");
+        let config = with(Some("https://r.example/a/b/"), true);
+        assert_eq!(config.base(&headers, false), "https://r.example/a/b");
+        assert_eq!(config.base_path(), "/a/b");
+        assert_eq!(with(None, true).base(&headers, true), "/deep/down");
+        assert_eq!(with(None, false).base(&headers, true), "https://h/deep/down");
+        assert_eq!(with(None, false).base_path(), "/deep/down");
+    }
+
+    #[test]
+    fn tls_shows_in_urls_unless_a_proxy_says_otherwise() {
+        let mut headers = HeaderMap::from_iter([(header::HOST, "h".parse().unwrap())]);
+        assert_eq!(Config::default().base(&headers, true), "https://h");
+        headers.insert("x-forwarded-proto", "http".parse().unwrap());
+        assert_eq!(Config::default().base(&headers, true), "http://h");
+    }
+
+    #[test]
+    fn prefixes_are_paths() {
+        for (text, prefix) in [("", ""), ("/", ""), ("/a", "/a"), ("/a/b-c/", "/a/b-c")] {
+            assert_eq!(Prefix::parse(text).unwrap().as_str(), prefix);
+        }
+        for text in ["a", "a/", "/a b", "//a", "/a//b", "/../a", "/a?b", "https://h/", "/ä", "/%61"]
+        {
+            assert_eq!(Prefix::parse(text), None, "{text}");
+        }
+        let prefix = Prefix::parse("/a/").unwrap();
+        assert_eq!(prefix.strip("/a/v2/"), Some("/v2/"));
+        assert_eq!(prefix.strip("/ab/v2/"), None);
+        assert_eq!(prefix.strip("/a"), None);
+        assert_eq!(Prefix::default().strip("/v2/"), Some("/v2/"));
     }
 
     proptest::proptest! {

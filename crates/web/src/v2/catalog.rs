@@ -30,7 +30,12 @@ pub(crate) async fn handle(request: &Request<'_>) -> Result {
     let mut response = json_of(StatusCode::OK, &Body { repositories: &repositories })?;
     if let (true, Some(last)) = (more, repositories.last()) {
         let size = size.to_string();
-        paging::add_next(&mut response, "/v2/_catalog", &[("last", last.as_str()), ("n", &size)]);
+        paging::add_next(
+            request,
+            &mut response,
+            "/v2/_catalog",
+            &[("last", last.as_str()), ("n", &size)],
+        );
     }
     Ok(response)
 }

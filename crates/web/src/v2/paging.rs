@@ -24,7 +24,13 @@ pub(crate) fn invalid(found: &str, expected: &str) -> Error {
 }
 
 /// Adds where the next page is (RFC 8288).
-pub(crate) fn add_next(response: &mut Response, path: &str, parameters: &[(&str, &str)]) {
+pub(crate) fn add_next(
+    request: &Request<'_>,
+    response: &mut Response,
+    path: &str,
+    parameters: &[(&str, &str)],
+) {
+    let path = request.link_path(path);
     let parameters = parameters
         .iter()
         .map(|(name, value)| format!("{name}={}", query::encode(value)))

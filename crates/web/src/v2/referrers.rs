@@ -59,7 +59,7 @@ pub(crate) async fn handle(
         let (last, size) = (last.digest.to_string(), size.to_string());
         let mut parameters = vec![("last", last.as_str()), ("n", size.as_str())];
         parameters.extend(kind.map(|kind| ("artifactType", kind)));
-        paging::add_next(&mut response, &path, &parameters);
+        paging::add_next(request, &mut response, &path, &parameters);
     }
     Ok(response)
 }

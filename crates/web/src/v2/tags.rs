@@ -27,7 +27,7 @@ pub(crate) async fn handle(request: &Request<'_>, repository: &RepositoryName) -
     if let (true, Some(last)) = (more, tags.last()) {
         let path = format!("/v2/{repository}/tags/list");
         let size = size.to_string();
-        paging::add_next(&mut response, &path, &[("last", last.as_str()), ("n", &size)]);
+        paging::add_next(request, &mut response, &path, &[("last", last.as_str()), ("n", &size)]);
     }
     Ok(response)
 }

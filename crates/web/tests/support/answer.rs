@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http_body::Body;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
@@ -15,7 +16,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) async fn collect(what: String, response: web::Response) -> Self {
+    pub(super) async fn collect<B>(what: String, response: http::Response<B>) -> Self
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
         let (head, body) = response.into_parts();
         let body = body.collect().await.map(http_body_util::Collected::to_bytes);
         let body = body.unwrap_or_else(|error| panic!("{what}: the body broke off: {error}"));

@@ -7,6 +7,7 @@
 
 mod answer;
 mod body;
+pub mod http2;
 pub mod images;
 mod random;
 pub mod socket;
@@ -221,8 +222,8 @@ impl TestRequest {
             }
             Some(RequestBodySource::Live(body)) => RequestBody::new(&parts.headers, body),
         };
-        let peer = ([127, 0, 0, 1], 12345).into();
-        let response = self.service.handle(parts, body, peer).await;
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 12345));
+        let response = self.service.handle(parts, body, peer.into()).await;
         Answer::collect(format!("{} {}", self.method, self.target), response).await.checked()
     }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use web::Metrics;
-use web::server::{Shutdown, serve};
+use web::server::{Protocols, Shutdown, serve};
 
 use super::{Answer, TestRegistry};
 
@@ -33,7 +33,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
         let service = registry.service.clone();
-        tokio::spawn(serve(listener, service, Metrics::default(), shutdown.ending()));
+        let protocols = Protocols::default();
+        tokio::spawn(serve(listener, protocols, service, Metrics::default(), shutdown.ending()));
         Self { address, registry, _shutdown: shutdown }
     }
 
