@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use oci::RepositoryName;
 
+use crate::Error;
 use crate::credentials::Credentials;
 use crate::htpasswd::{Htpasswd, Postponed};
 use crate::rules::{Next, Rules};
 use crate::scope::{Action, Scope};
+use crate::seal::Seal;
 use crate::silly::{self, Silly};
 use crate::token::{Granted, Origin, Token};
 
@@ -22,6 +24,8 @@ pub struct Access {
 struct Shared {
     backend: Backend,
     rules: Option<Rules>,
+    /// Without rules nothing is hidden.
+    seal: Option<Seal>,
 }
 
 /// How clients say who they are.
@@ -31,9 +35,9 @@ pub enum Backend {
     /// With anything.
     Silly(Silly),
     /// With a name and a password.
-    Htpasswd(Htpasswd),
+    Htpasswd(Box<Htpasswd>),
     /// With a token of another server.
-    Token(Token),
+    Token(Box<Token>),
 }
 
 /// What there is to know about a request to decide about it.
@@ -49,6 +53,9 @@ pub struct Request<'a> {
     pub forwarded_proto: Option<&'a str>,
     /// What it wants. Nothing: to be known is enough.
     pub wanted: &'a [Scope],
+    /// How many of these, from the first, rules must allow. The others it can do without, and
+    /// whoever serves the request asks [`Caller::may_pull`] about them.
+    pub needed: usize,
 }
 
 /// What is wrong with what a request says about its sender.
@@ -112,21 +119,29 @@ impl Refusal {
     }
 }
 
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
 impl Access {
     /// Everybody may do everything that the protocol has.
     pub fn none() -> Self {
-        Self::new(Backend::None)
+        let shared = Shared { backend: Backend::None, rules: None, seal: None };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Clients say who they are to `backend`, and what they say decides.
-    pub fn new(backend: Backend) -> Self {
-        Self { shared: Arc::new(Shared { backend, rules: None }) }
-    }
-
-    /// The same, where only what `rules` allow is allowed.
-    #[must_use]
-    pub fn with_rules(backend: Backend, rules: Rules) -> Self {
-        Self { shared: Arc::new(Shared { backend, rules: Some(rules) }) }
+    /// Clients say who they are to `backend`. With `rules` only what they allow is allowed;
+    /// without them the back end decides alone. `secret` (`http.secret`) must be the same on
+    /// servers that stand for each other; if it is empty, a random one is made.
+    pub fn new(
+        backend: impl Into<Backend>,
+        rules: Option<Rules>,
+        secret: &[u8],
+    ) -> Result<Self, Error> {
+        let seal = rules.as_ref().map(|_| Seal::new(secret)).transpose()?;
+        Ok(Self { shared: Arc::new(Shared { backend: backend.into(), rules, seal }) })
     }
 
     /// Whether nobody is ever refused.
@@ -141,19 +156,25 @@ impl Access {
             None => (None, None),
         };
         let is_known = user.is_some();
-        let caller = Caller { user: user.flatten(), granted, access: self.clone() };
+        let caller = Caller { user: user.flatten(), granted, access: Some(self.clone()) };
         let refuse = |problem| self.refuse(request, problem, caller.user.clone());
         // To be known is enough where nothing is wanted; rules never let in more than they say.
         if !is_known && request.wanted.is_empty() {
             return Err(refuse(Problem::Missing));
         }
-        if caller.granted.as_ref().is_some_and(|granted| {
-            !request.wanted.iter().all(|scope| granted.allows(scope))
-        }) {
+        if caller
+            .granted
+            .as_ref()
+            .is_some_and(|granted| !request.wanted.iter().all(|scope| granted.allows(scope)))
+        {
             return Err(refuse(Problem::Insufficient));
         }
         if let Some(rules) = &self.shared.rules
-            && !request.wanted.iter().all(|scope| caller.is_allowed_by(rules, scope))
+            && !request
+                .wanted
+                .iter()
+                .take(request.needed)
+                .all(|scope| caller.is_allowed_by(rules, scope))
         {
             return Err(if is_known {
                 Refusal::Denied { user: caller.user }
@@ -162,6 +183,15 @@ impl Access {
             });
         }
         Ok(caller)
+    }
+
+    /// How often a password has been compared with a hash. Right ones are remembered, so this
+    /// grows more slowly than requests do.
+    pub fn passwords_compared(&self) -> u64 {
+        match &self.shared.backend {
+            Backend::Htpasswd(htpasswd) => htpasswd.compared(),
+            _ => 0,
+        }
     }
 
     /// Who asks; `None`: nobody in particular, which is not enough without rules.
@@ -175,7 +205,9 @@ impl Access {
         let known = |user| Ok(Some(Identity { user, granted: None }));
         match (&self.shared.backend, credentials) {
             (Backend::None, _) => known(None),
-            (Backend::Silly(_), _) if request.authorization.is_some_and(|text| !text.is_empty()) => {
+            (Backend::Silly(_), _)
+                if request.authorization.is_some_and(|text| !text.is_empty()) =>
+            {
                 known(Some(silly::USER.into()))
             }
             (_, Credentials::None) => anonymous(),
@@ -221,7 +253,7 @@ impl Access {
 
 impl From<Htpasswd> for Backend {
     fn from(htpasswd: Htpasswd) -> Self {
-        Self::Htpasswd(htpasswd)
+        Self::Htpasswd(Box::new(htpasswd))
     }
 }
 
@@ -233,7 +265,7 @@ impl From<Silly> for Backend {
 
 impl From<Token> for Backend {
     fn from(token: Token) -> Self {
-        Self::Token(token)
+        Self::Token(Box::new(token))
     }
 }
 
@@ -248,10 +280,16 @@ struct Identity {
 pub struct Caller {
     user: Option<Arc<str>>,
     granted: Option<Arc<Granted>>,
-    access: Access,
+    /// `None`: there is nothing for him.
+    access: Option<Access>,
 }
 
 impl Caller {
+    /// Somebody who may not see or do anything.
+    pub fn nobody() -> Self {
+        Self { user: None, granted: None, access: None }
+    }
+
     /// The user's name; `None`: nobody in particular.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
@@ -259,32 +297,63 @@ impl Caller {
 
     /// A word for statistics.
     pub fn outcome(&self) -> &'static str {
-        if self.user.is_some() || self.granted.is_some() { "admitted" } else { "anonymous" }
+        match self {
+            Self { access: None, .. } => "open",
+            Self { user: None, granted: None, .. } => "anonymous",
+            _ => "admitted",
+        }
     }
 
-    /// Whether he may pull from this repository, which he has not asked for by name.
+    /// Whether he may pull from this repository, which he did not have to name.
     pub fn may_pull(&self, repository: &RepositoryName) -> bool {
         self.granted.as_ref().is_none_or(|granted| granted.allows_pull(repository))
             && self.may_see(repository)
     }
 
     /// Whether lists of repositories show him this one. Who may read the catalogue by the word of
-    /// a token server may read all of it.
+    /// a token server may read all of it, as far as rules allow.
     pub fn may_see(&self, repository: &RepositoryName) -> bool {
-        let rules = self.access.shared.rules.as_ref();
-        rules.is_none_or(|rules| rules.allow(self.user(), Action::Pull, repository))
+        match &self.access {
+            None => false,
+            Some(access) => access
+                .shared
+                .rules
+                .as_ref()
+                .is_none_or(|rules| rules.allow(self.user(), Action::Pull, repository)),
+        }
+    }
+
+    /// Whether lists of repositories show him all of them.
+    pub fn sees_all(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.shared.rules.is_none())
     }
 
     /// Where, after `last`, the next repository can be that lists show him.
     pub fn next_seen(&self, last: &str) -> Next {
-        let rules = self.access.shared.rules.as_ref();
-        rules.map_or(Next::Anywhere, |rules| rules.next_pull(self.user(), last))
+        match &self.access {
+            None => Next::Nowhere,
+            Some(access) => access
+                .shared
+                .rules
+                .as_ref()
+                .map_or(Next::Anywhere, |rules| rules.next_pull(self.user(), last)),
+        }
+    }
+
+    /// Hides a name that he may not see, so that he can carry it: a place in a list.
+    pub fn seal(&self, name: &str) -> Option<String> {
+        self.access.as_ref()?.shared.seal.as_ref()?.seal(name)
+    }
+
+    /// What was hidden in `text`, if this or a server of the same secret has hidden it.
+    pub fn unseal(&self, text: &str) -> Option<String> {
+        self.access.as_ref()?.shared.seal.as_ref()?.unseal(text)
     }
 
     fn is_allowed_by(&self, rules: &Rules, scope: &Scope) -> bool {
         match scope {
             // What the catalogue shows is decided name by name.
-            Scope::Catalog => rules.allow_some_pull(self.user()) || self.user.is_some(),
+            Scope::Catalog => self.user.is_some() || rules.allow_some_pull(None),
             Scope::Repository(name, action) => rules.allow(self.user(), *action, name),
         }
     }

@@ -32,4 +32,7 @@ pub enum Error {
         "{0:?} is not a signature algorithm: use EdDSA, or HS, RS, ES or PS with 256, 384 or 512"
     )]
     Algorithm(String),
+    /// The system has no random bytes.
+    #[error("the system gives no random bytes to make keys of")]
+    Random,
 }

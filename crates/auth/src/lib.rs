@@ -21,6 +21,7 @@ pub mod htpasswd;
 mod pattern;
 pub mod rules;
 mod scope;
+mod seal;
 pub mod silly;
 mod throttle;
 pub mod token;

@@ -18,8 +18,7 @@ pub struct Silly {
 impl Silly {
     /// registry:2 does not join the actions on one repository here.
     pub(crate) fn challenge(&self, wanted: &[Scope]) -> String {
-        let text =
-            |scope: &Scope| format!("{}:{}:{}", scope.kind(), scope.name(), scope.action());
+        let text = |scope: &Scope| format!("{}:{}:{}", scope.kind(), scope.name(), scope.action());
         let scope = wanted.iter().map(text).collect::<Vec<_>>().join(" ");
         challenge::bearer(&self.realm, &self.service, &scope, None)
     }

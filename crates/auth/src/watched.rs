@@ -49,8 +49,8 @@ impl<T> Watched<T> {
     ) -> Result<Self, Error> {
         let (stamp, settled, content) =
             read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        let value = parse(&content)
-            .map_err(|reason| Error::Content { path: path.to_owned(), reason })?;
+        let value =
+            parse(&content).map_err(|reason| Error::Content { path: path.to_owned(), reason })?;
         let state = State { value: Arc::new(value), stamp: Some(stamp), settled };
         Ok(Self { path: path.to_owned(), parse: Box::new(parse), state: RwLock::new(state) })
     }

@@ -38,6 +38,7 @@ use oci::Digest;
 use tokio::sync::Semaphore;
 
 pub use blob::StoredBlob;
+pub use catalog::{Place, RepositoriesPage};
 pub use check::{Check, Finding};
 pub use error::Error;
 pub use manifest::{ManifestPush, Precondition, PushedManifest};

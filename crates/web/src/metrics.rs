@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use auth::Caller;
 use http::{Method, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -12,6 +13,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::access::Refused;
 
 /// Upper bounds of the histogram's buckets in seconds: a manifest takes microseconds, a layer
 /// minutes.
@@ -30,6 +33,7 @@ struct Shared {
     requests: Family<RequestLabels, Counter>,
     durations: Family<HandlerLabels, Histogram>,
     response_bytes: Family<HandlerLabels, Counter>,
+    auth_requests: Family<OutcomeLabels, Counter>,
     in_flight: Gauge,
     connections: Gauge<i64, std::sync::atomic::AtomicI64>,
     refused_connections: Counter<u64, AtomicU64>,
@@ -80,12 +84,18 @@ struct HandlerLabels {
     method: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::default();
         let durations =
             Family::<HandlerLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         let response_bytes = Family::default();
+        let auth_requests = Family::default();
         let in_flight = Gauge::default();
         let connections = Gauge::default();
         let refused_connections = Counter::default();
@@ -101,6 +111,11 @@ impl Default for Metrics {
             "Bytes in the bodies of answers, as announced",
             response_bytes.clone(),
         );
+        registry.register(
+            "auth_requests",
+            "Requests by what became of their credentials",
+            auth_requests.clone(),
+        );
         registry.register("http_in_flight_requests", "Requests being handled", in_flight.clone());
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register(
@@ -113,6 +128,7 @@ impl Default for Metrics {
             requests,
             durations,
             response_bytes,
+            auth_requests,
             in_flight,
             connections,
             refused_connections,
@@ -127,6 +143,15 @@ impl Metrics {
         self.shared.in_flight.inc();
         let labels = HandlerLabels { handler: handler.label(), method: method_label(method) };
         Measured { metrics: self, labels, started: Instant::now() }
+    }
+
+    /// Counts who was let in, and who was not.
+    pub(crate) fn admitted(&self, admitted: &Result<Caller, Refused>) {
+        let outcome = match admitted {
+            Ok(caller) => caller.outcome(),
+            Err(refused) => refused.refusal.outcome(),
+        };
+        self.shared.auth_requests.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     pub(crate) fn connection_opened(&self) {

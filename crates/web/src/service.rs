@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use auth::{Access, Caller};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -15,7 +16,7 @@ use crate::access_log::{Entry, RequestId};
 use crate::error::{Error, Result};
 use crate::metrics::{Handler, Metrics};
 use crate::query::Query;
-use crate::{RequestBody, Response, ResponseBody, search, urls, v2};
+use crate::{RequestBody, Response, ResponseBody, access, search, urls, v2};
 
 /// How the registry shows itself on the wire.
 #[derive(Clone, Debug)]
@@ -26,17 +27,20 @@ pub struct Config {
     pub max_catalog_entries: u64,
     /// The largest page of tags that `n` can ask for.
     pub max_tags: u64,
+    /// Who may do what.
+    pub access: Access,
     /// Headers that every answer carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Config {
-    /// As registry:2 does without configuration; `host` and `relative` shape URLs.
+    /// As registry:2 does without configuration: everybody may do everything. `host` and `relative` shape URLs.
     pub fn new(host: Option<String>, relative: bool) -> Self {
         Self {
             urls: urls::Config { host, relative },
             max_catalog_entries: 1000,
             max_tags: 1000,
+            access: Access::none(),
             headers: Vec::new(),
         }
     }
@@ -69,7 +73,19 @@ impl Service {
         let measured = self.shared.metrics.begin(handler, &parts.method);
         let is_v2 = matches!(path, Route::V2(_));
 
-        let result = tokio_span(self.route(&parts, path, body), &id).await;
+        let access = &self.shared.config.access;
+        let admitted = tokio_span(access::admit(access, &parts, &path, peer.ip()), &id).await;
+        if !access.is_open() {
+            self.shared.metrics.admitted(&admitted);
+        }
+        let user = match &admitted {
+            Ok(caller) => caller.user().map(str::to_owned),
+            Err(refused) => refused.refusal.user().map(str::to_owned),
+        };
+        let result = match admitted {
+            Ok(caller) => tokio_span(self.route(&parts, path, body, &caller), &id).await,
+            Err(refused) => Err(refused.into()),
+        };
         let code = result.as_ref().err().map(Error::code);
         let mut response = result.unwrap_or_else(Error::into_response);
 
@@ -84,20 +100,27 @@ impl Service {
         }
         let length = response.body().length();
         measured.end(response.status(), length);
-        Entry { id: &id, peer, parts: &parts, status: response.status(), code, length }
+        let user = user.as_deref();
+        Entry { id: &id, peer, user, parts: &parts, status: response.status(), code, length }
             .write(started.elapsed());
         response
     }
 
-    async fn route(&self, parts: &Parts, route: Route, body: RequestBody) -> Result {
+    async fn route(
+        &self,
+        parts: &Parts,
+        route: Route,
+        body: RequestBody,
+        caller: &Caller,
+    ) -> Result {
         // An answer of 200 to it would make the connection a tunnel (RFC 9110 §9.3.6).
         if parts.method == Method::CONNECT {
             return Err(Error::method(&[Method::GET, Method::HEAD]));
         }
         match route {
-            Route::V2(path) => v2::handle(self, parts, path, body).await,
+            Route::V2(path) => v2::handle(Request::new(self, parts, caller), path, body).await,
             Route::Root => Ok(root()),
-            Route::Search => search::handle(&Request::new(self, parts)).await,
+            Route::Search => search::handle(&Request::new(self, parts, caller)).await,
             Route::Ping => Ok(search::ping()),
             Route::V2WithoutSlash => Ok(redirect("/v2/")),
             Route::Unknown => Err(Error::path()),
@@ -106,7 +129,7 @@ impl Service {
 }
 
 /// The halves of the URL space.
-enum Route {
+pub(crate) enum Route {
     Ping,
     Root,
     Search,
@@ -142,12 +165,13 @@ impl Route {
 pub(crate) struct Request<'a> {
     service: &'a Service,
     parts: &'a Parts,
+    caller: &'a Caller,
     query: OnceLock<Query>,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(service: &'a Service, parts: &'a Parts) -> Self {
-        Self { service, parts, query: OnceLock::new() }
+    fn new(service: &'a Service, parts: &'a Parts, caller: &'a Caller) -> Self {
+        Self { service, parts, caller, query: OnceLock::new() }
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -156,6 +180,11 @@ impl<'a> Request<'a> {
 
     pub(crate) fn config(&self) -> &Config {
         &self.service.shared.config
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &Caller {
+        self.caller
     }
 
     pub(crate) fn method(&self) -> &Method {

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use passwords::Postponed;
 use passwords::Passwords;
+pub(crate) use passwords::Postponed;
 use users::Users;
 
 use crate::credentials::Basic;
@@ -39,16 +39,11 @@ impl Htpasswd {
         users::provide(&path)?;
         let name = path.clone();
         let file = Watched::open(&path, move |content| Ok(Users::parse(content, &name)))?;
-        let passwords = Passwords::new().map_err(|_| Error::Content {
-            path,
-            reason: "there are no random bytes to protect passwords with".to_owned(),
-        })?;
+        let passwords = Passwords::new().map_err(|_| Error::Random)?;
         Ok(Self { realm, file, passwords })
     }
 
-    /// How often a password has been compared with a hash since the start. Right ones are
-    /// remembered, so this grows more slowly than requests do.
-    pub fn compared(&self) -> u64 {
+    pub(crate) fn compared(&self) -> u64 {
         self.passwords.compared()
     }
 

@@ -83,8 +83,7 @@ pub(crate) fn provide(path: &Path) -> Result<(), Error> {
     }
     let failed = |source| Error::File { path: path.to_owned(), source };
     let mut random = [0; 32];
-    aws_lc_rs::rand::fill(&mut random)
-        .map_err(|_| failed(io::Error::other("there are no random bytes for a password")))?;
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
     let password = BASE64URL.encode(&random);
     let hash = bcrypt::hash(&password, DEFAULT_COST)
         .map_err(|error| failed(io::Error::other(error.to_string())))?;

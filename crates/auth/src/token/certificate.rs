@@ -61,7 +61,8 @@ pub(crate) fn parse_bundle(content: &[u8]) -> Result<Vec<Trusted>, String> {
 fn parse(der: CertificateDer<'static>) -> Result<Trusted, String> {
     let parsed = Certificate::from_der(&der).map_err(|error| error.to_string())?;
     let body = parsed.tbs_certificate();
-    let constraints = body.get_extension::<BasicConstraints>().map_err(|error| error.to_string())?;
+    let constraints =
+        body.get_extension::<BasicConstraints>().map_err(|error| error.to_string())?;
     let validity = body.validity();
     let info = body.subject_public_key_info();
     Ok(Trusted {
@@ -142,7 +143,7 @@ fn key(info: &SubjectPublicKeyInfoOwned) -> Result<Key, String> {
     }
 }
 
-/// RSAPublicKey (RFC 8017 §A.1.1).
+/// `RSAPublicKey` (RFC 8017 §A.1.1).
 pub(super) fn rsa_numbers(der: &[u8]) -> Result<(Vec<u8>, Vec<u8>), x509_cert::der::Error> {
     SliceReader::new(der)?.sequence(|reader| {
         let n = UintRef::decode(reader)?;
@@ -151,8 +152,8 @@ pub(super) fn rsa_numbers(der: &[u8]) -> Result<(Vec<u8>, Vec<u8>), x509_cert::d
     })
 }
 
-/// libtrust's name of a key: 240 bits of the SHA-256 of its SubjectPublicKeyInfo, in base32, in
-/// groups of four.
+/// libtrust's name of a key: 240 bits of the SHA-256 of its `SubjectPublicKeyInfo`, in base32,
+/// in groups of four.
 fn fingerprint(info: &SubjectPublicKeyInfoOwned) -> Result<String, String> {
     let der = info.to_der().map_err(|error| error.to_string())?;
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);

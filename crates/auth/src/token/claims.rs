@@ -77,7 +77,9 @@ impl Granted {
 
     fn has(&self, kind: &str, name: &str, action: &str) -> bool {
         let granted = self.actions.get(&(kind.to_owned(), name.to_owned()));
-        granted.is_some_and(|actions| actions.iter().any(|granted| granted == action || granted == "*"))
+        granted.is_some_and(|actions| {
+            actions.iter().any(|granted| granted == action || granted == "*")
+        })
     }
 }
 
@@ -152,14 +154,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(granted.user.as_deref(), Some("jo"));
-        let may = |name: &str, action| {
-            granted.allows(&Scope::Repository(name.parse().unwrap(), action))
-        };
+        let may =
+            |name: &str, action| granted.allows(&Scope::Repository(name.parse().unwrap(), action));
         assert!(may("a", Action::Pull) && may("a", Action::Push) && !may("a", Action::Delete));
         assert!(may("b/c", Action::Delete) && !may("b", Action::Pull) && !may("d", Action::Pull));
         assert!(granted.allows(&Scope::Catalog));
-        assert!(check(r#"{"iss":"issuer","aud":"service","exp":2000000}"#).is_some_and(|granted| {
-            granted.user.is_none() && !granted.allows(&Scope::Catalog)
-        }));
+        assert!(
+            check(r#"{"iss":"issuer","aud":"service","exp":2000000}"#).is_some_and(|granted| {
+                granted.user.is_none() && !granted.allows(&Scope::Catalog)
+            })
+        );
     }
 }

@@ -105,9 +105,16 @@ impl Curve {
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) enum Key {
     /// Big-endian, without leading zeros.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// Both coordinates have the size of the curve.
-    Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
+    Ec {
+        curve: Curve,
+        x: Vec<u8>,
+        y: Vec<u8>,
+    },
     Ed25519(Vec<u8>),
     /// Shared with who signs.
     Secret(Vec<u8>),

@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use claims::Granted;
 pub use key::Algorithm;
-pub use keys::{FetchKeys, Fetching};
 use keys::Keys;
+pub use keys::{FetchKeys, Fetching};
 
 use crate::scope::{Scope, joined};
 use crate::{Error, Problem, challenge};

@@ -10,21 +10,13 @@ mod referrers;
 mod tags;
 mod uploads;
 
-use http::request::Parts;
-
 use crate::RequestBody;
 use crate::error::{Error, Result};
-use crate::service::{Request, Service};
+use crate::service::Request;
 pub(crate) use path::Path;
 
 /// Handles a request under `/v2/`.
-pub(crate) async fn handle(
-    service: &Service,
-    parts: &Parts,
-    path: Path,
-    body: RequestBody,
-) -> Result {
-    let request = Request::new(service, parts);
+pub(crate) async fn handle(request: Request<'_>, path: Path, body: RequestBody) -> Result {
     match path {
         Path::Base => base::handle(&request),
         Path::Catalog => catalog::handle(&request).await,
