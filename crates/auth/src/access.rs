@@ -2,18 +2,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use oci::RepositoryName;
-
-use crate::Error;
-use crate::credentials::Credentials;
+use crate::caller::Caller;
+use crate::credentials::{Basic, Credentials};
 use crate::htpasswd::{Htpasswd, Postponed};
-use crate::rules::{Next, Rules};
-use crate::scope::{Action, Scope};
+use crate::own_token::{self, Bearer, OwnTokens};
+use crate::rules::Rules;
+use crate::scope::{Scope, joined};
 use crate::seal::Seal;
 use crate::silly::{self, Silly};
 use crate::token::{Granted, Origin, Token};
+use crate::{Error, challenge};
+
+/// Where clients get tokens from this registry, where it gives any.
+pub const TOKEN_PATH: &str = "/v2/token";
 
 /// Decides who may do what. Clones share everything.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ struct Shared {
     rules: Option<Rules>,
     /// Without rules nothing is hidden.
     seal: Option<Seal>,
+    /// Where both strangers and users are welcome.
+    tokens: Option<OwnTokens>,
 }
 
 /// How clients say who they are.
@@ -51,6 +56,9 @@ pub struct Request<'a> {
     pub host: Option<&'a str>,
     /// The value of the header `X-Forwarded-Proto`.
     pub forwarded_proto: Option<&'a str>,
+    /// What comes before the path in the URLs of this registry, as the client knows them; needed
+    /// where [`Access::issues_tokens`].
+    pub base_url: Option<&'a str>,
     /// What it wants. Nothing: to be known is enough.
     pub wanted: &'a [Scope],
     /// How many of these, from the first, rules must allow. The others it can do without, and
@@ -67,6 +75,26 @@ pub enum Problem {
     Invalid,
     /// A good token, but not for this.
     Insufficient,
+}
+
+impl Problem {
+    /// As a challenge of `Bearer` calls it.
+    pub(crate) fn error(self) -> Option<&'static str> {
+        match self {
+            Self::Missing => None,
+            Self::Invalid => Some("invalid_token"),
+            Self::Insufficient => Some("insufficient_scope"),
+        }
+    }
+}
+
+/// A token that this registry has issued.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// For the header `Authorization: Bearer`.
+    pub token: String,
+    /// How long it is good.
+    pub lifetime: Duration,
 }
 
 /// Why a request is refused.
@@ -128,7 +156,7 @@ impl std::fmt::Debug for Access {
 impl Access {
     /// Everybody may do everything that the protocol has.
     pub fn none() -> Self {
-        let shared = Shared { backend: Backend::None, rules: None, seal: None };
+        let shared = Shared { backend: Backend::None, rules: None, seal: None, tokens: None };
         Self { shared: Arc::new(shared) }
     }
 
@@ -140,8 +168,24 @@ impl Access {
         rules: Option<Rules>,
         secret: &[u8],
     ) -> Result<Self, Error> {
-        let seal = rules.as_ref().map(|_| Seal::new(secret)).transpose()?;
-        Ok(Self { shared: Arc::new(Shared { backend: backend.into(), rules, seal }) })
+        let backend = backend.into();
+        let seal = rules.as_ref().map(|_| Seal::new(secret, "place in a list")).transpose()?;
+        let tokens = match (&backend, &rules) {
+            (Backend::Htpasswd(_), Some(rules)) if rules.allow_strangers() => {
+                Some(OwnTokens::new(secret)?)
+            }
+            _ => None,
+        };
+        Ok(Self { shared: Arc::new(Shared { backend, rules, seal, tokens }) })
+    }
+
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.shared.rules.as_ref()
+    }
+
+    /// What hides places in lists.
+    pub(crate) fn places(&self) -> Option<&Seal> {
+        self.shared.seal.as_ref()
     }
 
     /// Whether nobody is ever refused.
@@ -176,13 +220,46 @@ impl Access {
                 .take(request.needed)
                 .all(|scope| caller.is_allowed_by(rules, scope))
         {
-            return Err(if is_known {
+            return Err(if caller.user.is_some() {
                 Refusal::Denied { user: caller.user }
+            } else if is_known {
+                refuse(Problem::Insufficient)
             } else {
                 refuse(Problem::Missing)
             });
         }
         Ok(caller)
+    }
+
+    /// Whether clients get tokens here, at [`TOKEN_PATH`].
+    pub fn issues_tokens(&self) -> bool {
+        self.shared.tokens.is_some()
+    }
+
+    /// A token for whoever asks, with a password or without; `None` if there are none here.
+    pub async fn issue_token(&self, request: &Request<'_>) -> Result<Option<Issued>, Refusal> {
+        let (Some(tokens), Backend::Htpasswd(htpasswd)) =
+            (&self.shared.tokens, &self.shared.backend)
+        else {
+            return Ok(None);
+        };
+        let wrong = || Refusal::Unauthenticated {
+            challenge: htpasswd.challenge(),
+            problem: Problem::Invalid,
+            user: None,
+        };
+        let bearer = match Credentials::parse(request.authorization) {
+            Credentials::None => Bearer::Nobody,
+            Credentials::Basic(basic) => {
+                let user = check_password(htpasswd, &basic, request.address).await?;
+                let user = user.ok_or_else(wrong)?;
+                let fingerprint = htpasswd.fingerprint(&user).ok_or_else(wrong)?;
+                Bearer::User { name: user.to_string(), fingerprint }
+            }
+            Credentials::Bearer(_) | Credentials::Other => return Err(wrong()),
+        };
+        let token = tokens.issue(&bearer, SystemTime::now()).ok_or_else(wrong)?;
+        Ok(Some(Issued { token, lifetime: own_token::LIFETIME }))
     }
 
     /// How often a password has been compared with a hash. Right ones are remembered, so this
@@ -212,16 +289,15 @@ impl Access {
             }
             (_, Credentials::None) => anonymous(),
             (Backend::Htpasswd(htpasswd), Credentials::Basic(basic)) => {
-                match htpasswd.check(&basic, request.address).await {
-                    Ok(Some(user)) => known(Some(user)),
-                    Ok(None) => {
-                        tracing::info!(user = basic.user, address = %request.address, "wrong password");
-                        wrong()
-                    }
-                    Err(Postponed::Throttled(retry_after)) => {
-                        Err(Refusal::Throttled { retry_after })
-                    }
-                    Err(Postponed::Busy(retry_after)) => Err(Refusal::Busy { retry_after }),
+                match check_password(htpasswd, &basic, request.address).await? {
+                    Some(user) => known(Some(user)),
+                    None => wrong(),
+                }
+            }
+            (Backend::Htpasswd(htpasswd), Credentials::Bearer(text)) => {
+                match self.bearer(htpasswd, text) {
+                    Some(identity) => Ok(Some(identity)),
+                    None => wrong(),
                 }
             }
             (Backend::Token(token), Credentials::Bearer(text)) => match token.check(text).await {
@@ -237,17 +313,51 @@ impl Access {
         }
     }
 
+    /// Whom a token that this registry has issued is for: a user, or nobody in particular.
+    fn bearer(&self, htpasswd: &Htpasswd, token: &str) -> Option<Identity> {
+        match self.shared.tokens.as_ref()?.read(token, SystemTime::now())? {
+            Bearer::Nobody => Some(Identity { user: None, granted: None }),
+            Bearer::User { name, fingerprint } => {
+                let is_current = htpasswd.fingerprint(&name)? == fingerprint;
+                is_current.then(|| Identity { user: Some(name.into()), granted: None })
+            }
+        }
+    }
+
     fn refuse(&self, request: &Request<'_>, problem: Problem, user: Option<Arc<str>>) -> Refusal {
         let challenge = match &self.shared.backend {
             Backend::None => return Refusal::Denied { user },
             Backend::Silly(silly) => silly.challenge(request.wanted),
-            Backend::Htpasswd(htpasswd) => htpasswd.challenge(),
+            Backend::Htpasswd(htpasswd) => match (&self.shared.tokens, request.base_url) {
+                (Some(_), Some(base)) => {
+                    let realm = format!("{base}{TOKEN_PATH}");
+                    let scope = joined(request.wanted);
+                    challenge::bearer(&realm, htpasswd.realm(), &scope, problem.error())
+                }
+                _ => htpasswd.challenge(),
+            },
             Backend::Token(token) => {
                 let Request { host, forwarded_proto, .. } = *request;
                 token.challenge(request.wanted, problem, Origin { host, forwarded_proto })
             }
         };
         Refusal::Unauthenticated { challenge, problem, user }
+    }
+}
+
+async fn check_password(
+    htpasswd: &Htpasswd,
+    basic: &Basic,
+    address: IpAddr,
+) -> Result<Option<Arc<str>>, Refusal> {
+    match htpasswd.check(basic, address).await {
+        Ok(None) => {
+            tracing::info!(user = basic.user, %address, "wrong password");
+            Ok(None)
+        }
+        Ok(user) => Ok(user),
+        Err(Postponed::Throttled(retry_after)) => Err(Refusal::Throttled { retry_after }),
+        Err(Postponed::Busy(retry_after)) => Err(Refusal::Busy { retry_after }),
     }
 }
 
@@ -273,88 +383,4 @@ impl From<Token> for Backend {
 struct Identity {
     user: Option<Arc<str>>,
     granted: Option<Arc<Granted>>,
-}
-
-/// Somebody who was let in, and what else he may see.
-#[derive(Clone)]
-pub struct Caller {
-    user: Option<Arc<str>>,
-    granted: Option<Arc<Granted>>,
-    /// `None`: there is nothing for him.
-    access: Option<Access>,
-}
-
-impl Caller {
-    /// Somebody who may not see or do anything.
-    pub fn nobody() -> Self {
-        Self { user: None, granted: None, access: None }
-    }
-
-    /// The user's name; `None`: nobody in particular.
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    /// A word for statistics.
-    pub fn outcome(&self) -> &'static str {
-        match self {
-            Self { access: None, .. } => "open",
-            Self { user: None, granted: None, .. } => "anonymous",
-            _ => "admitted",
-        }
-    }
-
-    /// Whether he may pull from this repository, which he did not have to name.
-    pub fn may_pull(&self, repository: &RepositoryName) -> bool {
-        self.granted.as_ref().is_none_or(|granted| granted.allows_pull(repository))
-            && self.may_see(repository)
-    }
-
-    /// Whether lists of repositories show him this one. Who may read the catalogue by the word of
-    /// a token server may read all of it, as far as rules allow.
-    pub fn may_see(&self, repository: &RepositoryName) -> bool {
-        match &self.access {
-            None => false,
-            Some(access) => access
-                .shared
-                .rules
-                .as_ref()
-                .is_none_or(|rules| rules.allow(self.user(), Action::Pull, repository)),
-        }
-    }
-
-    /// Whether lists of repositories show him all of them.
-    pub fn sees_all(&self) -> bool {
-        self.access.as_ref().is_some_and(|access| access.shared.rules.is_none())
-    }
-
-    /// Where, after `last`, the next repository can be that lists show him.
-    pub fn next_seen(&self, last: &str) -> Next {
-        match &self.access {
-            None => Next::Nowhere,
-            Some(access) => access
-                .shared
-                .rules
-                .as_ref()
-                .map_or(Next::Anywhere, |rules| rules.next_pull(self.user(), last)),
-        }
-    }
-
-    /// Hides a name that he may not see, so that he can carry it: a place in a list.
-    pub fn seal(&self, name: &str) -> Option<String> {
-        self.access.as_ref()?.shared.seal.as_ref()?.seal(name)
-    }
-
-    /// What was hidden in `text`, if this or a server of the same secret has hidden it.
-    pub fn unseal(&self, text: &str) -> Option<String> {
-        self.access.as_ref()?.shared.seal.as_ref()?.unseal(text)
-    }
-
-    fn is_allowed_by(&self, rules: &Rules, scope: &Scope) -> bool {
-        match scope {
-            // What the catalogue shows is decided name by name.
-            Scope::Catalog => self.user.is_some() || rules.allow_some_pull(None),
-            Scope::Repository(name, action) => rules.allow(self.user(), *action, name),
-        }
-    }
 }

@@ -14,10 +14,12 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod caller;
 mod challenge;
 mod credentials;
 mod error;
 pub mod htpasswd;
+mod own_token;
 mod pattern;
 pub mod rules;
 mod scope;
@@ -27,7 +29,8 @@ mod throttle;
 pub mod token;
 mod watched;
 
-pub use access::{Access, Backend, Caller, Problem, Refusal, Request};
+pub use access::{Access, Backend, Issued, Problem, Refusal, Request, TOKEN_PATH};
+pub use caller::Caller;
 pub use error::Error;
 pub use pattern::{Pattern, PatternError};
 pub use rules::{Next, Rule, Rules, Who};

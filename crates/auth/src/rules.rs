@@ -71,6 +71,11 @@ impl Rules {
         self.about(user, action).any(|pattern| pattern.matches(repository))
     }
 
+    /// Whether who is not logged in may do anything at all.
+    pub(crate) fn allow_strangers(&self) -> bool {
+        Action::ALL.into_iter().any(|action| self.about(None, action).next().is_some())
+    }
+
     /// Whether there may be a repository that `user` may pull from.
     pub(crate) fn allow_some_pull(&self, user: Option<&str>) -> bool {
         self.about(user, Action::Pull).next().is_some()

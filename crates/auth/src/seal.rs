@@ -1,5 +1,4 @@
-//! Names that a client may carry, but not read: where a list goes on, when that is at a repository
-//! that the client may not know of.
+//! Texts that a client may carry, but neither read nor make.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
@@ -14,13 +13,13 @@ const MAX_LENGTH: usize = 1024;
 pub(crate) struct Seal(RandomizedNonceKey);
 
 impl Seal {
-    /// With an empty secret a random one is made.
-    pub(crate) fn new(secret: &[u8]) -> Result<Self, Error> {
+    /// A seal for one `purpose`. With an empty secret a random one is made.
+    pub(crate) fn new(secret: &[u8], purpose: &str) -> Result<Self, Error> {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
         let secret = if secret.is_empty() { &random } else { secret };
-        // The secret has other uses too.
-        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"place in a list");
+        // What was sealed for one purpose must not be taken for another.
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose.as_bytes());
         RandomizedNonceKey::new(&AES_256_GCM, key.as_ref()).map(Self).map_err(|_| Error::Random)
     }
 
@@ -52,15 +51,17 @@ mod tests {
 
     #[test]
     fn only_the_same_secret_opens_it() {
-        let seal = Seal::new(b"secret").unwrap();
-        let text = seal.seal("team/app").unwrap();
+        let seal = |secret: &str, purpose| Seal::new(secret.as_bytes(), purpose).unwrap();
+        let first = seal("secret", "a");
+        let text = first.seal("team/app").unwrap();
         assert!(!text.contains("team"));
-        assert_ne!(seal.seal("team/app").unwrap(), text);
-        assert_eq!(Seal::new(b"secret").unwrap().unseal(&text).as_deref(), Some("team/app"));
-        assert_eq!(Seal::new(b"other").unwrap().unseal(&text), None);
-        assert_eq!(Seal::new(b"").unwrap().unseal(&text), None);
+        assert_ne!(first.seal("team/app").unwrap(), text);
+        assert_eq!(seal("secret", "a").unseal(&text).as_deref(), Some("team/app"));
+        assert_eq!(seal("other", "a").unseal(&text), None);
+        assert_eq!(seal("", "a").unseal(&text), None);
+        assert_eq!(seal("secret", "b").unseal(&text), None, "for something else");
         for odd in ["", "a", "team/app", &text[1..], &"A".repeat(5000)] {
-            assert_eq!(seal.unseal(odd), None, "{odd}");
+            assert_eq!(first.unseal(odd), None, "{odd}");
         }
     }
 }

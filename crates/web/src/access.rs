@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 
-use auth::{Access, Action, Caller, Refusal, Scope};
-use http::Method;
+use auth::{Action, Caller, Refusal, Scope};
 use http::header::{self, HeaderName};
 use http::request::Parts;
+use http::{Method, StatusCode};
 use oci::RepositoryName;
+use serde_json::json;
 
+use crate::error::Error;
 use crate::query::Query;
-use crate::service::Route;
+use crate::service::{self, Config, Route};
 use crate::v2::Path;
+use crate::{Metrics, Response, urls};
 
 /// What a request wants.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub(crate) struct Refused {
 
 /// Decides whether the request of `address` may be handled, and for whom.
 pub(crate) async fn admit(
-    access: &Access,
+    config: &Config,
     parts: &Parts,
     route: &Route,
     address: IpAddr,
@@ -36,20 +39,74 @@ pub(crate) async fn admit(
     let Some(wanted) = Wanted::by(parts, route) else {
         return Ok(Caller::nobody());
     };
+    let base_url = base_url(config, parts);
+    let request = question(parts, address, base_url.as_deref(), &wanted);
+    match config.access.admit(&request).await {
+        Ok(caller) => Ok(caller),
+        Err(refusal) => Err(Refused { refusal, wanted }),
+    }
+}
+
+/// `/v2/token`: a token of this registry, where it gives any.
+pub(crate) async fn issue_token(
+    config: &Config,
+    metrics: &Metrics,
+    parts: &Parts,
+    address: IpAddr,
+) -> Result<Response, Error> {
+    if !config.access.issues_tokens() {
+        return Err(Error::path());
+    }
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Error::method(&[Method::GET, Method::HEAD]));
+    }
+    let wanted = Wanted::default();
+    let issued = config.access.issue_token(&question(parts, address, None, &wanted)).await;
+    let issued = issued.map_err(|refusal| {
+        metrics.authenticated(refusal.outcome());
+        Refused { refusal, wanted }
+    })?;
+    let issued = issued.ok_or_else(Error::path)?;
+    // Clients know it by either name.
+    let body = json!({
+        "token": issued.token,
+        "access_token": issued.token,
+        "expires_in": issued.lifetime.as_secs(),
+    });
+    let mut response = service::json_of(StatusCode::OK, &body)?;
+    let no_store = header::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    Ok(response)
+}
+
+/// What access is told about a request.
+fn question<'a>(
+    parts: &'a Parts,
+    address: IpAddr,
+    base_url: Option<&'a str>,
+    wanted: &'a Wanted,
+) -> auth::Request<'a> {
     let header = |name| parts.headers.get(name);
     let text = |name: HeaderName| header(name).and_then(|value| value.to_str().ok());
-    let request = auth::Request {
+    auth::Request {
         authorization: header(header::AUTHORIZATION).map(http::HeaderValue::as_bytes),
         address,
         host: text(header::HOST).or(parts.uri.authority().map(http::uri::Authority::as_str)),
         forwarded_proto: text(HeaderName::from_static("x-forwarded-proto")),
+        base_url,
         wanted: &wanted.scopes,
         needed: wanted.needed,
-    };
-    match access.admit(&request).await {
-        Ok(caller) => Ok(caller),
-        Err(refusal) => Err(Refused { refusal, wanted }),
     }
+}
+
+/// Where clients find this registry; asked for only where tokens are issued. A relative URL would
+/// not do.
+fn base_url(config: &Config, parts: &Parts) -> Option<String> {
+    if !config.access.issues_tokens() {
+        return None;
+    }
+    let urls = urls::Config { relative: false, ..config.urls.clone() };
+    Some(urls.base(&parts.headers)).filter(|base| !base.is_empty())
 }
 
 impl Wanted {
@@ -60,7 +117,9 @@ impl Wanted {
             return None;
         }
         let scopes = match route {
-            Route::Root | Route::Ping | Route::Unknown | Route::V2WithoutSlash => return None,
+            Route::Ping | Route::Root | Route::Token | Route::Unknown | Route::V2WithoutSlash => {
+                return None;
+            }
             Route::Search | Route::V2(Path::Catalog) => vec![Scope::Catalog],
             // Whoever asks for what is not there must be known, too.
             Route::V2(path) => path.repository().map_or_else(Vec::new, |name| {

@@ -1,10 +1,10 @@
 //! What a request is about, and the life of every request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use auth::{Access, Caller};
+use auth::{Access, Caller, TOKEN_PATH};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -71,19 +71,22 @@ impl Service {
         let path = Route::parse(parts.uri.path());
         let handler = path.handler();
         let measured = self.shared.metrics.begin(handler, &parts.method);
-        let is_v2 = matches!(path, Route::V2(_));
+        let is_v2 = matches!(path, Route::Token | Route::V2(_));
 
-        let access = &self.shared.config.access;
-        let admitted = tokio_span(access::admit(access, &parts, &path, peer.ip()), &id).await;
-        if !access.is_open() {
-            self.shared.metrics.admitted(&admitted);
+        let config = &self.shared.config;
+        let admitted = tokio_span(access::admit(config, &parts, &path, peer.ip()), &id).await;
+        if !config.access.is_open() {
+            self.shared.metrics.authenticated(match &admitted {
+                Ok(caller) => caller.outcome(),
+                Err(refused) => refused.refusal.outcome(),
+            });
         }
         let user = match &admitted {
             Ok(caller) => caller.user().map(str::to_owned),
             Err(refused) => refused.refusal.user().map(str::to_owned),
         };
         let result = match admitted {
-            Ok(caller) => tokio_span(self.route(&parts, path, body, &caller), &id).await,
+            Ok(caller) => tokio_span(self.route(&parts, path, body, &caller, peer.ip()), &id).await,
             Err(refused) => Err(refused.into()),
         };
         let code = result.as_ref().err().map(Error::code);
@@ -112,6 +115,7 @@ impl Service {
         route: Route,
         body: RequestBody,
         caller: &Caller,
+        address: IpAddr,
     ) -> Result {
         // An answer of 200 to it would make the connection a tunnel (RFC 9110 §9.3.6).
         if parts.method == Method::CONNECT {
@@ -122,6 +126,10 @@ impl Service {
             Route::Root => Ok(root()),
             Route::Search => search::handle(&Request::new(self, parts, caller)).await,
             Route::Ping => Ok(search::ping()),
+            Route::Token => {
+                let Shared { config, metrics, .. } = &*self.shared;
+                access::issue_token(config, metrics, parts, address).await
+            }
             Route::V2WithoutSlash => Ok(redirect("/v2/")),
             Route::Unknown => Err(Error::path()),
         }
@@ -133,6 +141,7 @@ pub(crate) enum Route {
     Ping,
     Root,
     Search,
+    Token,
     Unknown,
     V2(v2::Path),
     V2WithoutSlash,
@@ -140,6 +149,9 @@ pub(crate) enum Route {
 
 impl Route {
     fn parse(path: &str) -> Self {
+        if path == TOKEN_PATH {
+            return Self::Token;
+        }
         if let Some(rest) = path.strip_prefix("/v2/") {
             return Self::V2(v2::Path::parse(rest));
         }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
+use data_encoding::BASE64URL_NOPAD;
 use passwords::Passwords;
 pub(crate) use passwords::Postponed;
 use users::Users;
@@ -45,6 +47,17 @@ impl Htpasswd {
 
     pub(crate) fn compared(&self) -> u64 {
         self.passwords.compared()
+    }
+
+    pub(crate) fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// What changes with the user's password; `None` if there is no such user.
+    pub(crate) fn fingerprint(&self, user: &str) -> Option<String> {
+        let users = self.file.get();
+        let hash = digest::digest(&digest::SHA256, users.hash(user)?.as_bytes());
+        Some(BASE64URL_NOPAD.encode(hash.as_ref()))
     }
 
     pub(crate) fn challenge(&self) -> String {

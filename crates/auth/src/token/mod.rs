@@ -100,12 +100,7 @@ impl Token {
         problem: Problem,
         origin: Origin<'_>,
     ) -> String {
-        let error = match problem {
-            Problem::Missing => None,
-            Problem::Invalid => Some("invalid_token"),
-            Problem::Insufficient => Some("insufficient_scope"),
-        };
-        challenge::bearer(&self.realm(origin), &self.service, &joined(wanted), error)
+        challenge::bearer(&self.realm(origin), &self.service, &joined(wanted), problem.error())
     }
 
     fn realm(&self, origin: Origin<'_>) -> String {

@@ -43,7 +43,7 @@ async fn everyone_may_pull_and_ci_may_push() {
             let answer = ask(&registry, method, &target, credentials).await.status(status);
             match status {
                 401 => {
-                    assert_eq!(answer.header("www-authenticate"), r#"Basic realm="Registry Realm""#);
+                    assert!(answer.header("www-authenticate").starts_with(START));
                 }
                 403 => {
                     assert_eq!(answer.code(), "DENIED");
@@ -56,6 +56,64 @@ async fn everyone_may_pull_and_ci_may_push() {
     // A wrong password is never taken for none; an empty one is none.
     get(&registry, &manifest("library/alpine"), &basic("jo", "wrong")).await.expect(401);
     get(&registry, &manifest("library/alpine"), &basic("", "")).await.expect(200);
+}
+
+/// Where strangers may do something, clients are not made to log in: they are sent for a token.
+const START: &str = r#"Bearer realm="http://registry.test/v2/token",service="Registry Realm""#;
+
+#[tokio::test]
+async fn clients_get_tokens_with_a_password_or_without() {
+    let (folder, registry) = registry().await;
+    let challenge = async |target: &str, credentials: &str| {
+        let answer = get(&registry, target, credentials).await.status(401);
+        answer.header("www-authenticate").to_owned()
+    };
+    let token = async |credentials: &str| {
+        let target = "/v2/token?service=Registry+Realm&scope=repository%3Asecret%3Apull";
+        let answer = get(&registry, target, credentials).await.status(200);
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.json()["token"], answer.json()["access_token"]);
+        assert_eq!(answer.json()["expires_in"], 300);
+        format!("Bearer {}", answer.json()["token"].as_str().unwrap())
+    };
+    assert_eq!(challenge("/v2/", "").await, START);
+    let (alpine, app) = ("/v2/library/alpine/manifests/v1", "/v2/team/app/manifests/v1");
+    assert_eq!(challenge(app, "").await, format!(r#"{START},scope="repository:team/app:pull""#));
+
+    let nobody = token("").await;
+    get(&registry, "/v2/", &nobody).await.expect(200);
+    get(&registry, alpine, &nobody).await.expect(200);
+    assert_eq!(
+        challenge(app, &nobody).await,
+        format!(r#"{START},scope="repository:team/app:pull",error="insufficient_scope""#)
+    );
+    let jo = token(&basic("jo", "jo")).await;
+    get(&registry, app, &jo).await.expect(200);
+    get(&registry, "/v2/secret/manifests/v1", &jo).await.refused(403, "DENIED");
+
+    let answer = get(&registry, "/v2/token", &basic("jo", "wrong")).await.status(401);
+    assert_eq!(answer.header("www-authenticate"), r#"Basic realm="Registry Realm""#);
+    ask(&registry, Method::POST, "/v2/token", "").await.refused(405, "UNSUPPORTED");
+    for odd in ["Bearer x", &format!("{jo}A"), &jo[..jo.len() - 4]] {
+        assert_eq!(challenge("/v2/", odd).await, format!(r#"{START},error="invalid_token""#));
+    }
+    // With the password the token ends.
+    write_users(&folder.path().join("htpasswd"), &["jo"]);
+    get(&registry, app, &jo).await.expect(401);
+    get(&registry, alpine, &nobody).await.expect(200);
+}
+
+#[tokio::test]
+async fn where_no_stranger_is_welcome_there_are_no_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("htpasswd");
+    write_users(&path, &["jo"]);
+    let rules = Rules::new([rule(&["**"], &["*"], &[Action::Pull])]);
+    let access = Access::new(htpasswd(&path), Some(rules), b"").unwrap();
+    let registry = registry_with(access, &[]).await;
+    let answer = get(&registry, "/v2/", "").await.status(401);
+    assert_eq!(answer.header("www-authenticate"), r#"Basic realm="Registry Realm""#);
+    get(&registry, "/v2/token", "").await.refused(404, "UNSUPPORTED");
 }
 
 #[tokio::test]
