@@ -42,6 +42,7 @@ use tokio::sync::Semaphore;
 
 pub use adopt::{Adoption, AdoptionProgress, survey};
 pub use blob::StoredBlob;
+pub use catalog::{Place, RepositoriesPage};
 pub use check::{Check, Finding};
 pub use error::Error;
 pub use export::{ExportError, ExportProgress, Exported};

@@ -36,6 +36,7 @@ impl RequestId {
 pub(crate) struct Entry<'a> {
     pub(crate) id: &'a RequestId,
     pub(crate) client: Client,
+    pub(crate) user: Option<&'a str>,
     pub(crate) parts: &'a Parts,
     pub(crate) status: StatusCode,
     pub(crate) code: Option<&'static str>,
@@ -50,6 +51,7 @@ impl Entry<'_> {
             target: "access",
             id = self.id.as_str(),
             remote = %self.client,
+            user = self.user,
             method = %self.parts.method,
             uri = %self.parts.uri,
             status = self.status.as_u16(),

@@ -3,6 +3,9 @@
 //! A refusal says what was wrong with the request. A failure of ours says that it was ours; its
 //! cause goes to the log, because it may name paths and statements that are nobody's business.
 
+use std::time::Duration;
+
+use auth::Refusal;
 use blobs::ErrorKind as BlobErrorKind;
 use http::{HeaderValue, Method, StatusCode, header};
 use metadata::ErrorKind as MetadataErrorKind;
@@ -10,6 +13,7 @@ use oci::{ErrorBody, ErrorCode, ErrorEntry, ManifestError};
 use registry::Error as RegistryError;
 use serde_json::{Value, json};
 
+use crate::access::Refused;
 use crate::request_body::ReadError;
 use crate::{Response, ResponseBody};
 
@@ -147,6 +151,28 @@ impl From<RegistryError> for Error {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(Refused { refusal, wanted }: Refused) -> Self {
+        let detail = if wanted.scopes.is_empty() { Value::Null } else { json!(wanted.scopes) };
+        match refusal {
+            Refusal::Unauthenticated { challenge, .. } => {
+                Self::new(ErrorCode::Unauthorized, ErrorCode::Unauthorized.message())
+                    .with_detail(detail)
+                    .with_header(header::WWW_AUTHENTICATE, challenge)
+            }
+            Refusal::Denied { .. } => {
+                Self::new(ErrorCode::Denied, ErrorCode::Denied.message()).with_detail(detail)
+            }
+            Refusal::Throttled { retry_after } => {
+                Self::later("too many wrong passwords came from this address", retry_after)
+            }
+            Refusal::Busy { retry_after } => {
+                Self::later("too many passwords are being checked at present", retry_after)
+            }
+        }
+    }
+}
+
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
@@ -160,6 +186,13 @@ impl From<ReadError> for Error {
 }
 
 impl Error {
+    /// What can be tried again after a time.
+    fn later(message: &str, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        Self::new(ErrorCode::TooManyRequests, format!("{message}; try again in {seconds} s"))
+            .with_header(header::RETRY_AFTER, seconds.to_string())
+    }
+
     /// A manifest over the limit.
     pub(crate) fn too_large() -> Self {
         let limit = oci::MAX_MANIFEST_SIZE;

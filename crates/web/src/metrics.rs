@@ -30,6 +30,7 @@ struct Shared {
     requests: Family<RequestLabels, Counter>,
     durations: Family<HandlerLabels, Histogram>,
     response_bytes: Family<HandlerLabels, Counter>,
+    auth_requests: Family<OutcomeLabels, Counter>,
     in_flight: Gauge,
     connections: Gauge<i64, std::sync::atomic::AtomicI64>,
     refused_connections: Counter<u64, AtomicU64>,
@@ -80,12 +81,18 @@ struct HandlerLabels {
     method: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::default();
         let durations =
             Family::<HandlerLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         let response_bytes = Family::default();
+        let auth_requests = Family::default();
         let in_flight = Gauge::default();
         let connections = Gauge::default();
         let refused_connections = Counter::default();
@@ -101,6 +108,11 @@ impl Default for Metrics {
             "Bytes in the bodies of answers, as announced",
             response_bytes.clone(),
         );
+        registry.register(
+            "auth_requests",
+            "Requests by what became of their credentials",
+            auth_requests.clone(),
+        );
         registry.register("http_in_flight_requests", "Requests being handled", in_flight.clone());
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register(
@@ -113,6 +125,7 @@ impl Default for Metrics {
             requests,
             durations,
             response_bytes,
+            auth_requests,
             in_flight,
             connections,
             refused_connections,
@@ -127,6 +140,11 @@ impl Metrics {
         self.shared.in_flight.inc();
         let labels = HandlerLabels { handler: handler.label(), method: method_label(method) };
         Measured { metrics: self, labels, started: Instant::now() }
+    }
+
+    /// Counts what became of a request's credentials: one of the few words that access has for it.
+    pub(crate) fn authenticated(&self, outcome: &'static str) {
+        self.shared.auth_requests.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     pub(crate) fn connection_opened(&self) {

@@ -26,7 +26,8 @@ pub(crate) async fn handle(request: &Request<'_>) -> Result {
     let size = number("n").filter(|n| *n > 0).unwrap_or(DEFAULT_PAGE).min(MAX_PAGE);
     let page = number("page").unwrap_or(1).clamp(1, MAX_PAGES);
     let skip = (page - 1) * size;
-    let (names, total) = request.registry().search_repositories(term, skip, size).await?;
+    let caller = request.caller();
+    let (names, total) = request.registry().search_repositories(term, skip, size, caller).await?;
     let results = names
         .iter()
         .map(|name| {

@@ -1,8 +1,10 @@
 //! What a request is about, and the life of every request.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use auth::{Access, Caller, TOKEN_PATH};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -16,7 +18,7 @@ use crate::client::{Client, Connection};
 use crate::error::{Error, Result};
 use crate::metrics::{Handler, Metrics};
 use crate::query::Query;
-use crate::{RequestBody, Response, ResponseBody, search, urls, v2};
+use crate::{RequestBody, Response, ResponseBody, access, search, urls, v2};
 
 /// How the registry shows itself on the wire.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub max_catalog_entries: u64,
     /// The largest page of tags that `n` can ask for.
     pub max_tags: u64,
+    /// Who may do what.
+    pub access: Access,
     /// Headers that every answer carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Proxies that know better where a request comes from.
@@ -34,12 +38,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// As registry:2 does without configuration; `host` and `relative` shape URLs.
+    /// As registry:2 does without configuration: everybody may do everything. `host` and `relative` shape URLs.
     pub fn new(host: Option<String>, relative: bool) -> Self {
         Self {
             urls: urls::Config { host, relative, prefix: urls::Prefix::default() },
             max_catalog_entries: 1000,
             max_tags: 1000,
+            access: Access::none(),
             headers: Vec::new(),
             trusted_proxies: Trusted::default(),
         }
@@ -78,9 +83,30 @@ impl Service {
         let path = Route::parse(parts.uri.path(), &self.shared.config.urls.prefix);
         let handler = path.handler();
         let measured = self.shared.metrics.begin(handler, &parts.method);
-        let is_v2 = matches!(path, Route::V2(_));
+        let is_v2 = matches!(path, Route::Token | Route::V2(_));
 
-        let result = tokio_span(self.route(&parts, connection, path, body), &id).await;
+        let config = &self.shared.config;
+        // Who comes over a socket of this machine has no address.
+        let address = client.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let asked = access::admit(config, &parts, connection, &path, address);
+        let admitted = tokio_span(asked, &id).await;
+        if !config.access.is_open() {
+            self.shared.metrics.authenticated(match &admitted {
+                Ok(caller) => caller.outcome(),
+                Err(refused) => refused.refusal.outcome(),
+            });
+        }
+        let user = match &admitted {
+            Ok(caller) => caller.user().map(str::to_owned),
+            Err(refused) => refused.refusal.user().map(str::to_owned),
+        };
+        let result = match admitted {
+            Ok(caller) => {
+                let request = Request::new(self, &parts, connection, &caller);
+                tokio_span(self.route(&request, path, body, address), &id).await
+            }
+            Err(refused) => Err(refused.into()),
+        };
         let code = result.as_ref().err().map(Error::code);
         let mut response = result.unwrap_or_else(Error::into_response);
 
@@ -95,28 +121,32 @@ impl Service {
         }
         let length = response.body().length();
         measured.end(response.status(), length);
-        Entry { id: &id, client, parts: &parts, status: response.status(), code, length }
+        let user = user.as_deref();
+        Entry { id: &id, client, user, parts: &parts, status: response.status(), code, length }
             .write(started.elapsed());
         response
     }
 
     async fn route(
         &self,
-        parts: &Parts,
-        connection: Connection,
+        request: &Request<'_>,
         route: Route,
         body: RequestBody,
+        address: IpAddr,
     ) -> Result {
         // An answer of 200 to it would make the connection a tunnel (RFC 9110 §9.3.6).
-        if parts.method == Method::CONNECT {
+        if request.method() == Method::CONNECT {
             return Err(Error::method(&[Method::GET, Method::HEAD]));
         }
-        let request = Request::new(self, parts, connection);
         match route {
-            Route::V2(path) => v2::handle(&request, path, body).await,
+            Route::V2(path) => v2::handle(request, path, body).await,
             Route::Root => Ok(root()),
-            Route::Search => search::handle(&request).await,
+            Route::Search => search::handle(request).await,
             Route::Ping => Ok(search::ping()),
+            Route::Token => {
+                let Shared { config, metrics, .. } = &*self.shared;
+                access::issue_token(config, metrics, request.parts, address).await
+            }
             Route::V2WithoutSlash => Ok(redirect(&request.link_path("/v2/"))),
             Route::Unknown => Err(Error::path()),
         }
@@ -124,10 +154,11 @@ impl Service {
 }
 
 /// The halves of the URL space.
-enum Route {
+pub(crate) enum Route {
     Ping,
     Root,
     Search,
+    Token,
     Unknown,
     V2(v2::Path),
     V2WithoutSlash,
@@ -142,6 +173,9 @@ impl Route {
         let Some(path) = prefix.strip(path) else {
             return Self::Unknown;
         };
+        if path == TOKEN_PATH {
+            return Self::Token;
+        }
         if let Some(rest) = path.strip_prefix("/v2/") {
             return Self::V2(v2::Path::parse(rest));
         }
@@ -168,12 +202,18 @@ pub(crate) struct Request<'a> {
     service: &'a Service,
     parts: &'a Parts,
     connection: Connection,
+    caller: &'a Caller,
     query: OnceLock<Query>,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(service: &'a Service, parts: &'a Parts, connection: Connection) -> Self {
-        Self { service, parts, connection, query: OnceLock::new() }
+    fn new(
+        service: &'a Service,
+        parts: &'a Parts,
+        connection: Connection,
+        caller: &'a Caller,
+    ) -> Self {
+        Self { service, parts, connection, caller, query: OnceLock::new() }
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -182,6 +222,11 @@ impl<'a> Request<'a> {
 
     pub(crate) fn config(&self) -> &Config {
         &self.service.shared.config
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &Caller {
+        self.caller
     }
 
     pub(crate) fn method(&self) -> &Method {

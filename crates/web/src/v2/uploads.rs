@@ -30,9 +30,13 @@ pub(crate) async fn handle_new(
                 Error::new(ErrorCode::NameInvalid, format!("invalid name in from=: {error}"))
             })?),
         };
-        let mounted =
-            request.registry().mount_blob(repository, &digest, from.as_ref(), |_| true).await?;
-        if mounted {
+        let caller = request.caller();
+        // What may not be mounted can be uploaded, as what is not there.
+        let may_mount = from.as_ref().is_none_or(|from| caller.may_pull(from));
+        let may_pull = |name: &RepositoryName| caller.may_pull(name);
+        if may_mount
+            && request.registry().mount_blob(repository, &digest, from.as_ref(), may_pull).await?
+        {
             return Ok(created(request, repository, &digest));
         }
     } else if let Some(digest) = query.get("digest") {

@@ -1,0 +1,168 @@
+//! What a token says, and whether it holds here and now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use oci::RepositoryName;
+use serde::Deserialize;
+
+use crate::scope::Scope;
+
+/// Clocks differ by so many seconds.
+const LEEWAY: f64 = 60.0;
+
+/// The claims of RFC 7519 §4.1, and the access that the token grants.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    iss: String,
+    #[serde(default)]
+    sub: String,
+    #[serde(default)]
+    aud: Audience,
+    /// Seconds since the epoch.
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    access: Option<Vec<Access>>,
+}
+
+/// One service, or several.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    #[default]
+    None,
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn contains(&self, service: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(one) => one == service,
+            Self::Many(many) => many.iter().any(|one| one == service),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Access {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    actions: Option<Vec<String>>,
+}
+
+/// Who a token is for, and what it lets them do.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// `sub`, if it says anything.
+    pub(crate) user: Option<Arc<str>>,
+    /// Actions by kind and name.
+    actions: HashMap<(String, String), Vec<String>>,
+}
+
+impl Granted {
+    /// Whether the token lets its bearer do this.
+    pub(crate) fn allows(&self, scope: &Scope) -> bool {
+        self.has(scope.kind(), scope.name(), scope.action())
+    }
+
+    /// The same of pulling.
+    pub(crate) fn allows_pull(&self, name: &RepositoryName) -> bool {
+        self.has("repository", name.as_str(), "pull")
+    }
+
+    fn has(&self, kind: &str, name: &str, action: &str) -> bool {
+        let granted = self.actions.get(&(kind.to_owned(), name.to_owned()));
+        granted.is_some_and(|actions| {
+            actions.iter().any(|granted| granted == action || granted == "*")
+        })
+    }
+}
+
+/// What the payload of a token grants at `now` (seconds since the epoch), if it was issued by
+/// `issuer` for `service`.
+pub(crate) fn granted(payload: &[u8], issuer: &str, service: &str, now: f64) -> Option<Granted> {
+    let claims: Claims = serde_json::from_slice(payload).ok()?;
+    let holds = claims.iss == issuer
+        && claims.aud.contains(service)
+        && claims.exp.is_some_and(|until| now < until + LEEWAY)
+        && claims.nbf.is_none_or(|since| now >= since - LEEWAY);
+    if !holds {
+        return None;
+    }
+    let mut actions: HashMap<_, Vec<_>> = HashMap::new();
+    for access in claims.access.unwrap_or_default() {
+        actions
+            .entry((access.kind, access.name))
+            .or_default()
+            .extend(access.actions.unwrap_or_default());
+    }
+    let user = Some(claims.sub).filter(|sub| !sub.is_empty()).map(Arc::from);
+    Some(Granted { user, actions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Action;
+
+    const NOW: f64 = 1_000_000.0;
+
+    fn check(json: &str) -> Option<Granted> {
+        granted(json.as_bytes(), "issuer", "service", NOW)
+    }
+
+    #[test]
+    fn every_claim_must_hold() {
+        for (json, expected) in [
+            (r#"{"iss":"issuer","aud":"service","exp":1000001}"#, true),
+            (r#"{"iss":"issuer","aud":["a","service"],"exp":1000001.5}"#, true),
+            (r#"{"iss":"issuer","aud":"service","exp":999941}"#, true),
+            (r#"{"iss":"issuer","aud":"service","exp":999940}"#, false),
+            (r#"{"iss":"issuer","aud":"service","exp":1000001,"nbf":1000060}"#, true),
+            (r#"{"iss":"issuer","aud":"service","exp":1000001,"nbf":1000061}"#, false),
+            (r#"{"iss":"issuer","aud":"service","exp":1000001,"access":null}"#, true),
+            (r#"{"iss":"other","aud":"service","exp":1000001}"#, false),
+            (r#"{"iss":"issuer","aud":"other","exp":1000001}"#, false),
+            (r#"{"iss":"issuer","aud":[],"exp":1000001}"#, false),
+            (r#"{"iss":"issuer","exp":1000001}"#, false),
+            (r#"{"iss":"issuer","aud":"service"}"#, false),
+            (r#"{"aud":"service","exp":1000001}"#, false),
+            (r#"{"iss":"issuer","aud":"service","exp":"1000001"}"#, false),
+            (r#"{"iss":"issuer","aud":"service","exp":-1}"#, false),
+            ("[]", false),
+            ("", false),
+        ] {
+            assert_eq!(check(json).is_some(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn access_is_by_kind_name_and_action() {
+        let granted = check(
+            r#"{"iss":"issuer","sub":"jo","aud":"service","exp":2000000,"access":[
+                {"type":"repository","name":"a","actions":["pull"]},
+                {"type":"repository","class":"plugin","name":"a","actions":["push"]},
+                {"type":"repository","name":"b/c","actions":["*"]},
+                {"type":"repository","name":"*","actions":["pull"]},
+                {"type":"repository","name":"d","actions":null},
+                {"type":"registry","name":"catalog","actions":["*"]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(granted.user.as_deref(), Some("jo"));
+        let may =
+            |name: &str, action| granted.allows(&Scope::Repository(name.parse().unwrap(), action));
+        assert!(may("a", Action::Pull) && may("a", Action::Push) && !may("a", Action::Delete));
+        assert!(may("b/c", Action::Delete) && !may("b", Action::Pull) && !may("d", Action::Pull));
+        assert!(granted.allows(&Scope::Catalog));
+        assert!(
+            check(r#"{"iss":"issuer","aud":"service","exp":2000000}"#).is_some_and(|granted| {
+                granted.user.is_none() && !granted.allows(&Scope::Catalog)
+            })
+        );
+    }
+}
