@@ -352,7 +352,8 @@ async fn check_password(
 ) -> Result<Option<Arc<str>>, Refusal> {
     match htpasswd.check(basic, address).await {
         Ok(None) => {
-            tracing::info!(user = basic.user, %address, "wrong password");
+            let user = basic.user.chars().take(100).collect::<String>();
+            tracing::info!(?user, %address, "wrong password");
             Ok(None)
         }
         Ok(user) => Ok(user),

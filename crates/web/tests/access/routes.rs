@@ -132,3 +132,33 @@ async fn no_authorization_is_too_odd() {
         }
     }
 }
+
+#[tokio::test]
+async fn operators_see_what_became_of_credentials() {
+    use http_body_util::BodyExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("htpasswd");
+    write_users(&path, &["jo"]);
+    let mut registry = registry_with(Access::none(), &["a"]).await;
+    let mut config = web::Config::new(None, true);
+    config.access = Access::new(htpasswd(&path), Some(crate::house_rules()), b"").unwrap();
+    let metrics = web::Metrics::default();
+    registry.service = web::Service::new(registry.registry.clone(), config, metrics.clone());
+    for (target, credentials) in [
+        ("/v2/", String::new()),
+        ("/v2/", basic("jo", "wrong")),
+        ("/v2/", basic("jo", "jo")),
+        ("/v2/a/tags/list", basic("jo", "jo")),
+        ("/v2/library/x/tags/list", String::new()),
+        ("/", String::new()),
+    ] {
+        let _ = get(&registry, target, &credentials).await;
+    }
+    let debug = web::Debug::new(registry.registry.clone(), metrics, Some("/metrics".to_owned()));
+    let body = debug.handle(&Method::GET, "/metrics").await.into_body().collect().await.unwrap();
+    let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+    for outcome in ["challenged", "wrong", "admitted", "denied", "anonymous", "open"] {
+        let line = format!("orlop_auth_requests_total{{outcome=\"{outcome}\"}} 1\n");
+        assert!(text.contains(&line), "{outcome}: {text}");
+    }
+}
