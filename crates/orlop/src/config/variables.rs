@@ -145,6 +145,9 @@ fn set(
 /// Nobody loses an access control by a variable that is empty by mistake, or its rules by one that
 /// only names another.
 fn guard(before: &Node, after: &Node) -> Result<(), ConfigError> {
+    if after.as_text() == Some("none") || after.child("none").is_some() {
+        return Ok(());
+    }
     let lost = before.entries().iter().find(|(name, node)| match name.as_str() {
         "none" => false,
         "rules" => !node.is_inert() && after.child("rules").is_none(),
