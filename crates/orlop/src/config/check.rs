@@ -177,7 +177,7 @@ fn unknown(shape: &Shape, origin: &Origin, section: &str, name: &str) -> String 
         None if section.is_empty() => format!("known are {}", names(shape)),
         None => format!("`{section}` may hold {}", names(shape)),
     };
-    format!("{origin}: {key} is not a known key and is ignored; {advice}")
+    format!("{origin}: {key} is not a known key and has no effect; {advice}")
 }
 
 /// The names that may stand in a section, without the older ones.

@@ -228,9 +228,9 @@ fn names_a_driver(name: &str) -> Option<impl FnOnce(Origin) -> ConfigError> {
 fn unknown(variable: &str, name: &str) -> String {
     match shape::nearest_variable(name) {
         Some(near) => {
-            format!("{variable} is not a known variable and is ignored; did you mean {near}?")
+            format!("{variable} is not a known variable and has no effect; did you mean {near}?")
         }
-        None => format!("{variable} is not a known variable and is ignored"),
+        None => format!("{variable} is not a known variable and has no effect"),
     }
 }
 
