@@ -90,10 +90,11 @@ impl Check<'_> {
             return;
         }
         for (name, child) in shape.literals().filter(|(_, child)| child.is_required()) {
-            if node.child(name).is_none_or(Node::is_blank) {
+            let set = node.child(name);
+            if set.is_none_or(Node::is_blank) {
                 let kind = child.item().unwrap_or(child).kind();
                 self.notes.errors.push(ConfigError::Wrong {
-                    origin: node.origin.clone(),
+                    origin: set.unwrap_or(node).origin.clone(),
                     key: join(path, name),
                     expected: kind.expected(),
                     found: "nothing".to_owned(),
@@ -113,14 +114,23 @@ impl Check<'_> {
             });
             if let (Some((one, first)), Some((other, second))) = (chosen.next(), chosen.next()) {
                 let kind = driver_kind(section).unwrap_or_default();
+                let advice = match second.origin {
+                    Origin::Variable(_) => {
+                        let variable = section.to_ascii_uppercase();
+                        format!(
+                            "; REGISTRY_{variable}={other} would put one in the place of the other"
+                        )
+                    }
+                    Origin::File { .. } | Origin::Default => {
+                        ", and there can be only one".to_owned()
+                    }
+                };
                 self.notes.errors.push(ConfigError::Unfit {
                     origin: second.origin.clone(),
                     key: format!("{section}.{other}"),
                     reason: format!(
-                        "there is {kind} already, {section}.{one} ({}); REGISTRY_{}={other} would \
-                         put one in the place of the other",
-                        first.origin,
-                        section.to_ascii_uppercase()
+                        "there is {kind} already, {section}.{one} ({}){advice}",
+                        first.origin
                     ),
                 });
             }
@@ -167,7 +177,7 @@ fn unknown(shape: &Shape, origin: &Origin, section: &str, name: &str) -> String 
         None if section.is_empty() => format!("known are {}", names(shape)),
         None => format!("`{section}` may hold {}", names(shape)),
     };
-    format!("{origin}: {key} is not a known key and is ignored; {advice}")
+    format!("{origin}: {key} is not a known key and has no effect; {advice}")
 }
 
 /// The names that may stand in a section, without the older ones.

@@ -145,6 +145,9 @@ fn set(
 /// Nobody loses an access control by a variable that is empty by mistake, or its rules by one that
 /// only names another.
 fn guard(before: &Node, after: &Node) -> Result<(), ConfigError> {
+    if after.as_text() == Some("none") || after.child("none").is_some() {
+        return Ok(());
+    }
     let lost = before.entries().iter().find(|(name, node)| match name.as_str() {
         "none" => false,
         "rules" => !node.is_inert() && after.child("rules").is_none(),
@@ -225,9 +228,9 @@ fn names_a_driver(name: &str) -> Option<impl FnOnce(Origin) -> ConfigError> {
 fn unknown(variable: &str, name: &str) -> String {
     match shape::nearest_variable(name) {
         Some(near) => {
-            format!("{variable} is not a known variable and is ignored; did you mean {near}?")
+            format!("{variable} is not a known variable and has no effect; did you mean {near}?")
         }
-        None => format!("{variable} is not a known variable and is ignored"),
+        None => format!("{variable} is not a known variable and has no effect"),
     }
 }
 

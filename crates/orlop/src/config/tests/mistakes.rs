@@ -7,8 +7,8 @@ fn unknown_names_are_warned_of_with_what_was_meant() {
     assert_eq!(
         warnings("http:\n  adr: :5000\nfoo: 1\n"),
         [
-            "c.yml:3:3: http.adr is not a known key and is ignored; did you mean http.addr?",
-            "c.yml:4:1: foo is not a known key and is ignored; known are version, log, storage, \
+            "c.yml:3:3: http.adr is not a known key and has no effect; did you mean http.addr?",
+            "c.yml:4:1: foo is not a known key and has no effect; known are version, log, storage, \
              auth, middleware, http, notifications, redis, health, catalog, tags, proxy, \
              validation, policy",
         ]
@@ -28,11 +28,11 @@ fn unknown_names_are_warned_of_with_what_was_meant() {
     assert_eq!(
         loaded.warnings,
         [
-            "REGISTRY_HTTP_ADDR_X is not a known variable and is ignored; did you mean \
+            "REGISTRY_HTTP_ADDR_X is not a known variable and has no effect; did you mean \
              REGISTRY_HTTP_ADDR?",
-            "REGISTRY_HTTP_ADR is not a known variable and is ignored; did you mean \
+            "REGISTRY_HTTP_ADR is not a known variable and has no effect; did you mean \
              REGISTRY_HTTP_ADDR?",
-            "REGISTRY_NOVELTY is not a known variable and is ignored",
+            "REGISTRY_NOVELTY is not a known variable and has no effect",
         ]
     );
 }

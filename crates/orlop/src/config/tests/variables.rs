@@ -202,9 +202,9 @@ fn no_variable_opens_the_registry_by_accident() {
             "{message}"
         );
     }
-    let plain = "version: 0.1\nauth: {htpasswd: {realm: r, path: p}}";
-    let config = load_file(plain, &[("REGISTRY_AUTH", "none")]).unwrap().config;
-    assert_eq!(config.auth.authenticator, Authenticator::None);
+    let loaded = load_file(&file, &[("REGISTRY_AUTH", "none")]).unwrap();
+    assert_eq!(loaded.config.auth.authenticator, Authenticator::None);
+    assert!(loaded.warnings[0].contains("without effect is now auth.rules"), "{loaded:?}");
 }
 
 #[test]
