@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use bytes::Bytes;
 use oci::Digest;
 
+use crate::links::{BadLink, LinkKind, LinkName, Links};
 use crate::{Blobs, Content, ErrorKind, Resumed, Upload, UploadId};
 
 type Outcome = Result<(), Box<dyn StdError>>;
@@ -23,6 +24,9 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
     finds_stale_uploads(store).await?;
     lists_content(store).await?;
     remembers_its_owner(store).await?;
+    if let Some(links) = store.links() {
+        keeps_links(store, links).await?;
+    }
     store.check_writable().await?;
     Ok(())
 }
@@ -158,6 +162,67 @@ async fn lists_content(store: &dyn Blobs) -> Outcome {
     let shard = digest.hash().first().copied().unwrap_or_default();
     ensure(store.list_shard(shard).await?.contains(&digest), "its shard lists it")?;
     ensure(!store.list_shard(shard ^ 1).await?.contains(&digest), "another shard does not")
+}
+
+async fn keeps_links(store: &dyn Blobs, links: &dyn Links) -> Outcome {
+    let (app, other) = ("team/app".parse()?, "team".parse()?);
+    let content = Bytes::from_static(b"linked");
+    let (digest, gone) = (Digest::sha256(&content), Digest::sha256(b"not there"));
+    let other_name = Digest::sha512(&content);
+    store.put(&digest, content).await?;
+    ensure(!links.any().await? && !links.has(&app).await?, "no links at first")?;
+    ensure(links.list(&app, LinkKind::Layers).await?.names.is_empty(), "nothing to list")?;
+
+    let tag: oci::Tag = "v1".parse()?;
+    let written = [
+        (LinkName::Layer(digest), digest),
+        (LinkName::Layer(gone), gone),
+        (LinkName::Layer(other_name), digest),
+        (LinkName::Revision(digest), digest),
+        (LinkName::Tag(tag.clone()), gone),
+        (LinkName::TagIndex(tag.clone(), gone), gone),
+    ];
+    for _ in 0..2 {
+        links.write(&app, written.to_vec()).await?;
+    }
+    // The last one counts.
+    links.write(&app, vec![(LinkName::Tag(tag.clone()), digest)]).await?;
+    links.settle_links().await?;
+    ensure(links.any().await? && links.has(&app).await?, "there are links now")?;
+    ensure(!links.has(&other).await?, "a folder above a repository is none itself")?;
+    let found = links.repositories().await?;
+    let [found] = found.found.as_slice() else {
+        return Err(format!("expected one repository, found {found:?}").into());
+    };
+    ensure(found.name == app && found.has_manifest && found.uploads == 0, "the repository")?;
+
+    let layers = links.list(&app, LinkKind::Layers).await?.names;
+    let mut expected = [digest, gone, other_name].map(LinkName::Layer);
+    expected.sort();
+    ensure(layers == expected, "layers in order")?;
+    let tags = links.list(&app, LinkKind::Tags).await?.names;
+    ensure(tags == [LinkName::Tag(tag.clone())], "tags")?;
+    let names = written.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let read = links.read(&app, names.clone()).await?;
+    ensure(read.iter().map(|link| &link.name).eq(&names), "read in the order asked for")?;
+    let targets = read.iter().map(|link| link.target.clone()).collect::<Result<Vec<_>, _>>();
+    let expected = [digest, gone, digest, digest, digest, gone];
+    ensure(targets.is_ok_and(|targets| targets == expected), "where they lead")?;
+    let sizes = read.iter().map(|link| link.size).collect::<Vec<_>>();
+    ensure(sizes == [Some(6), None, Some(6), Some(6), Some(6), None], "what is there")?;
+    ensure(read.iter().all(|link| link.modified > 0), "when they were written")?;
+
+    // A tag goes with its history; what is removed twice is no error.
+    let removed = [LinkName::Layer(digest), LinkName::Revision(digest), LinkName::Tag(tag)];
+    for _ in 0..2 {
+        links.remove(&app, removed.to_vec()).await?;
+    }
+    let read = links.read(&app, names).await?;
+    let left = read.iter().filter(|link| link.target != Err(BadLink::Missing));
+    let left = left.map(|link| link.name.clone()).collect::<Vec<_>>();
+    ensure(left == [LinkName::Layer(gone), LinkName::Layer(other_name)], "what is left")?;
+    let found = links.repositories().await?.found;
+    ensure(found.iter().all(|found| !found.has_manifest), "no manifest is left")
 }
 
 async fn remembers_its_owner(store: &dyn Blobs) -> Outcome {

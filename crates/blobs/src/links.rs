@@ -113,12 +113,14 @@ pub struct Listing {
 }
 
 /// What [`Links::repositories`] found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Repositories {
     /// The repositories.
     pub found: Vec<RepositoryFolder>,
     /// What does not belong there: its path below the folder of all repositories, and why.
     pub strange: Vec<String>,
+    /// Folders that can not be read now: there may be repositories in them.
+    pub unreadable: Vec<Error>,
 }
 
 /// A repository that has a folder.

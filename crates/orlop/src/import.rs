@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use registry::{Adoption, AdoptionFinding, AdoptionProgress, Registry};
 
 use crate::cli::Import;
@@ -48,7 +48,7 @@ pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<Exit
     let started = Instant::now();
     let done = watch(registry.adopt_all(PARALLEL, &progress), || status(&progress)).await;
     let findings = list_findings(registry).await?;
-    done?;
+    done.context("not everything could be read; mend this and run the import again")?;
     summarise("imported", &progress, findings, started)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -43,7 +43,7 @@ impl Links for FileSystem {
         let folder = layout::repositories(&self.shared.root);
         blocking(move || {
             let mut walk = Repositories::default();
-            walk_repositories(&folder, &mut walk)?;
+            walk_repositories(&folder, &mut walk);
             Ok(walk)
         })
     }
@@ -175,7 +175,7 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
     .collect()
 }
 
-fn walk_repositories(root: &Path, walk: &mut Repositories) -> Result<(), Error> {
+fn walk_repositories(root: &Path, walk: &mut Repositories) {
     let mut names = vec![String::new()];
     while let Some(name) = names.pop() {
         let folder = root.join(&name);
@@ -185,7 +185,14 @@ fn walk_repositories(root: &Path, walk: &mut Repositories) -> Result<(), Error> 
         };
         let mut is_repository = false;
         let before = names.len();
-        for entry in entries(&folder)? {
+        let entries = match entries(&folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                walk.unreadable.push(error);
+                continue;
+            }
+        };
+        for entry in entries {
             if name.is_empty() && entry.name.starts_with('_') {
                 walk.strange.push(format!("{}: it is not in a repository", entry.name));
             } else if RESERVED.contains(&entry.name.as_str()) && entry.is_folder {
@@ -201,16 +208,17 @@ fn walk_repositories(root: &Path, walk: &mut Repositories) -> Result<(), Error> 
         }
         if is_repository {
             match name.parse::<RepositoryName>() {
-                Ok(name) => walk.found.push(RepositoryFolder {
-                    has_manifest: has_manifest(&folder)?,
-                    uploads: entries(&folder.join("_uploads"))?.len() as u64,
-                    name,
-                }),
+                Ok(name) => walk.found.push(look_into(name, &folder)),
                 Err(error) => walk.strange.push(format!("{name}: {error}")),
             }
         }
     }
-    Ok(())
+}
+
+/// What can not be read of a repository is found out when its links are.
+fn look_into(name: RepositoryName, folder: &Path) -> RepositoryFolder {
+    let uploads = entries(&folder.join("_uploads")).map_or(0, |uploads| uploads.len() as u64);
+    RepositoryFolder { name, has_manifest: has_manifest(folder).unwrap_or(true), uploads }
 }
 
 /// Whether a repository has the link of a manifest.

@@ -224,10 +224,9 @@ impl Registry {
     ) -> Result<(), Error> {
         let listed = self.list_names(progress).await;
         // If it failed, an incomplete catalogue is better than none.
-        let names = if listed.is_ok() { Names::Complete } else { Names::Failed };
+        let names = if matches!(listed, Ok(None)) { Names::Complete } else { Names::Failed };
         self.shared.round.names.send_replace(names);
-        listed?;
-        let mut failed = None;
+        let mut failed = listed?;
         let mut last: Option<RepositoryId> = None;
         let mut running = JoinSet::new();
         loop {
@@ -328,12 +327,15 @@ impl Registry {
         Ok(())
     }
 
-    /// Writes the names of all repositories down.
-    async fn list_names(&self, progress: &AdoptionProgress) -> Result<(), Error> {
+    /// Writes the names of all repositories down. Returns why some may be missing.
+    async fn list_names(&self, progress: &AdoptionProgress) -> Result<Option<Error>, Error> {
         let Some(links) = self.blobs().links() else {
-            return Ok(());
+            return Ok(None);
         };
-        let Repositories { found, strange } = links.repositories().await?;
+        let Repositories { found, strange, unreadable } = links.repositories().await?;
+        for error in &unreadable {
+            tracing::error!(%error, "the repositories in a folder cannot be adopted now");
+        }
         let uploads = found.iter().map(|repository| repository.uploads).sum();
         progress.uploads.store(uploads, Ordering::Relaxed);
         let mut names = found.into_iter();
@@ -367,7 +369,7 @@ impl Registry {
             })
             .await?;
         progress.expected.store(unread, Ordering::Relaxed);
-        Ok(())
+        Ok(unreadable.into_iter().next().map(Error::from))
     }
 
     async fn is_unread(&self, name: &RepositoryName) -> Result<Option<bool>, Error> {

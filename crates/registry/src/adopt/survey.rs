@@ -25,7 +25,8 @@ pub async fn survey(
     let walk = links.repositories().await?;
     progress.expected.store(walk.found.len() as u64, Ordering::Relaxed);
     progress.uploads.store(walk.found.iter().map(|found| found.uploads).sum(), Ordering::Relaxed);
-    let strange = walk.strange.into_iter();
+    let unreadable = walk.unreadable.iter().map(ToString::to_string);
+    let strange = walk.strange.into_iter().chain(unreadable);
     let mut findings =
         strange.map(|problem| Finding { place: String::new(), problem }).collect::<Vec<_>>();
     let mut running = JoinSet::new();
@@ -33,7 +34,7 @@ pub async fn survey(
         if running.len() >= parallel.max(1)
             && let Some(done) = running.join_next().await
         {
-            findings.extend(done.unwrap_or(Err(Error::Interrupted))?);
+            findings.extend(done.map_err(|_| Error::Interrupted)?);
         }
         let (blobs, progress) = (Arc::clone(&blobs), Arc::clone(progress));
         running.spawn(async move {
@@ -43,7 +44,7 @@ pub async fn survey(
         });
     }
     while let Some(done) = running.join_next().await {
-        findings.extend(done.unwrap_or(Err(Error::Interrupted))?);
+        findings.extend(done.map_err(|_| Error::Interrupted)?);
     }
     findings.sort_by(|one, other| one.place.cmp(&other.place));
     Ok(findings)
@@ -53,16 +54,24 @@ async fn survey_repository(
     blobs: &dyn Blobs,
     name: &RepositoryName,
     progress: &AdoptionProgress,
-) -> Result<Vec<Finding>, Error> {
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Some(links) = blobs.links() else {
-        return Ok(findings);
+        return findings;
     };
+    let finding = |problem| Finding { place: name.to_string(), problem };
     let mut reader = RepositoryReader::new(blobs, links, name, None);
-    while let Some(batch) = reader.next().await? {
-        progress.count(&batch);
-        let finding = |problem| Finding { place: name.to_string(), problem };
-        findings.extend(batch.problems.into_iter().map(finding));
+    loop {
+        match reader.next().await {
+            Ok(Some(batch)) => {
+                progress.count(&batch);
+                findings.extend(batch.problems.into_iter().map(finding));
+            }
+            Ok(None) => return findings,
+            Err(error) => {
+                findings.push(finding(format!("it can not be imported: {error}")));
+                return findings;
+            }
+        }
     }
-    Ok(findings)
 }
