@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod acme;
 mod activation;
 mod listener;
 pub mod proxies;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::tls::{Acceptor, ClientAuth, Config, HandshakeError, Version};
+use net::tls::{Acceptor, ClientAuth, Config, HandshakeError, Identity, Version};
 use net::{Listener, Stream};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -75,8 +75,10 @@ impl Files {
 
     fn config(&self) -> Config {
         Config {
-            certificate: self.path("certificate.pem"),
-            key: self.path("key.pem"),
+            identity: Identity::Files {
+                certificate: self.path("certificate.pem"),
+                key: self.path("key.pem"),
+            },
             minimum: Version::Tls12,
             cipher_suites: Vec::new(),
             client_authorities: Vec::new(),
@@ -329,8 +331,10 @@ async fn a_link_to_another_folder_is_followed() {
     let current = files.path("current");
     std::os::unix::fs::symlink(&old, &current).unwrap();
     let server = Server::start(Config {
-        certificate: current.join("certificate.pem"),
-        key: current.join("key.pem"),
+        identity: Identity::Files {
+            certificate: current.join("certificate.pem"),
+            key: current.join("key.pem"),
+        },
         ..files.config()
     });
     let before = shown(&files.client().connect(&server).await.unwrap());

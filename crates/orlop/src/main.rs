@@ -2,6 +2,8 @@
 
 #![deny(unsafe_code)]
 
+mod access;
+mod adoption;
 mod allocator;
 mod check;
 mod cli;
@@ -13,6 +15,7 @@ mod logging;
 mod progress;
 mod serve;
 mod store;
+mod transport;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,35 +1,23 @@
 //! `orlop serve`: start, run, stop.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use auth::Access;
 use http::{HeaderName, HeaderValue};
 use net::Listener;
-use registry::{Adoption, AdoptionProgress, Registry};
+use registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use web::server::{Protocols, Shutdown, serve, serve_debug};
+use web::server::{Shutdown, serve, serve_debug};
+use web::urls::Prefix;
 use web::{Debug, Metrics, Service};
 
-use crate::config::{Authenticator, Config, Formatter, IndexChildren, Loaded, Net, UploadPurging};
-use crate::store;
+use crate::config::{Authenticator, Config, Formatter, IndexChildren, Jwks, Loaded, UploadPurging};
+use crate::{access, adoption, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Repositories that are adopted at once behind the requests: few, so that these come first.
-const ADOPT_AT_ONCE: usize = 4;
-
-/// How often a running adoption says how far it is.
-const ADOPTION_LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// When an adoption that could not read everything is tried again.
-const ADOPTION_RETRY: Duration = Duration::from_mins(1);
-
-/// Findings that are logged; the rest is counted.
-const MAX_LOGGED_FINDINGS: usize = 100;
 
 /// `import`: whether repositories of registry:2 in the data folder are taken over.
 pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCode> {
@@ -40,18 +28,19 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
     raise_file_limit();
 
     // Sockets first: a port in use is found out before any data is touched.
-    let listener = Listener::bind(&config.http.addr)?;
+    let listener = transport::listen(&config.http)?;
     let debug_listener = config.http.debug_addr.as_deref().map(Listener::bind).transpose()?;
+    let protocols = transport::protocols(&config.http)?;
+    let access = access::open(config)?;
     let store = store::open(config).await?;
     let registry = &store.registry;
 
-    announce(loaded, &listener, debug_listener.as_ref())?;
-    adopt(registry, import).await?;
+    announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
+    adoption::begin(registry, import).await?;
 
     let shutdown = Shutdown::default();
     let metrics = Metrics::default();
-    let service = Service::new(registry.clone(), web_config(config)?, metrics.clone());
-    let protocols = Protocols::default();
+    let service = Service::new(registry.clone(), web_config(config, access)?, metrics.clone());
     tokio::spawn(serve(listener, protocols, service, metrics.clone(), shutdown.ending()));
     if let Some(listener) = debug_listener {
         let path = config.http.prometheus_path.clone();
@@ -78,99 +67,13 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes over what registry:2 has left in the data folder: each repository at the first request
-/// for it, the rest in the background.
-async fn adopt(registry: &Registry, import: bool) -> anyhow::Result<()> {
-    if !import {
-        if registry.skip_adoption().await? {
-            tracing::warn!(
-                "the data folder has repositories of registry:2, which are not served (--no-import)"
-            );
-        }
-        return Ok(());
-    }
-    match registry.begin_adoption(false).await? {
-        Adoption::Nothing | Adoption::Done(_) => return Ok(()),
-        Adoption::LinksGone => bail!("{}", store::LINKS_GONE),
-        Adoption::Begun { resumed } => tracing::info!(
-            resumed,
-            "found repositories of registry:2 in the data folder: they are served from now on, and \
-             their links are read into the database"
-        ),
-    }
-    tokio::spawn(adopt_in_background(registry.clone()));
-    Ok(())
-}
-
-async fn adopt_in_background(registry: Registry) {
-    let progress = Arc::new(AdoptionProgress::default());
-    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
-    loop {
-        let log = |message| {
-            tracing::info!(
-                repositories = count(&progress.repositories),
-                of = count(&progress.expected),
-                manifests = count(&progress.manifests),
-                blobs = count(&progress.blobs),
-                tags = count(&progress.tags),
-                "{message}"
-            );
-        };
-        let adopting = registry.adopt_all(ADOPT_AT_ONCE, &progress);
-        tokio::pin!(adopting);
-        let mut due = tokio::time::interval(ADOPTION_LOG_INTERVAL);
-        due.tick().await;
-        let adopted = loop {
-            tokio::select! {
-                adopted = &mut adopting => break adopted,
-                _ = due.tick() => log("import under way"),
-            }
-        };
-        match adopted {
-            Ok(()) => {
-                log("import done");
-                break;
-            }
-            Err(error) => {
-                tracing::error!(%error, retry = ?ADOPTION_RETRY, "the import is not complete");
-                tokio::time::sleep(ADOPTION_RETRY).await;
-            }
-        }
-    }
-    if count(&progress.uploads) > 0 {
-        tracing::info!(uploads = count(&progress.uploads), "uploads in progress were left out");
-    }
-    log_findings(&registry).await;
-}
-
-/// Says what was odd, the first few in full.
-async fn log_findings(registry: &Registry) {
-    let Ok(findings) = registry.adoption_findings(0, MAX_LOGGED_FINDINGS as u64 + 1).await else {
-        return;
-    };
-    for (_, finding) in findings.iter().take(MAX_LOGGED_FINDINGS) {
-        tracing::warn!(repository = %finding.place, "import: {}", finding.problem);
-    }
-    if findings.len() > MAX_LOGGED_FINDINGS {
-        tracing::warn!(
-            "import: there is more; `orlop import` lists it when this server is stopped"
-        );
-    }
-}
-
 /// What the configuration asks for and this file does not do yet: a registry that is open by
 /// mistake is the worst that could happen.
 pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
-    let Config { log, http, storage, auth, health, validation, .. } = config;
+    let Config { log, storage, auth, health, validation, .. } = config;
     let urls = validation.urls.as_ref();
     [
-        (auth.authenticator != Authenticator::None, "auth"),
-        (!auth.rules.is_empty(), "auth.rules"),
-        (http.tls.is_some(), "http.tls"),
-        (http.net == Net::Unix, "http.net: unix"),
-        (http.prefix != "/", "http.prefix"),
-        (http.h2c, "http.h2c"),
-        (!http.trusted_proxies.is_empty(), "http.trustedproxies"),
+        (has_jwks_url(&auth.authenticator), "auth.token.jwks: a URL"),
         (storage.read_only, "storage.maintenance.readonly"),
         (!storage.middleware.is_empty(), "middleware.storage"),
         (!health.files.is_empty(), "health.file"),
@@ -190,10 +93,13 @@ pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
     .find_map(|(asked, what)| asked.then_some(what))
 }
 
+fn has_jwks_url(authenticator: &Authenticator) -> bool {
+    matches!(authenticator, Authenticator::Token(token) if matches!(token.jwks, Some(Jwks::Url(_))))
+}
+
 /// What a new user wants to know: where things are, and how to let others in.
-fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>) -> anyhow::Result<()> {
+fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open: bool) {
     let config = &loaded.config;
-    let address = listener.local_addr().context("cannot read the listener's address")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "Orlop, a container registry");
     if let Some(file) = &loaded.source {
         tracing::info!(file = %file.display(), "configuration");
@@ -205,26 +111,35 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>) -> a
         deletes = if config.storage.delete_enabled { "on" } else { "off" },
         "data"
     );
-    if let Some(debug) = debug {
-        let address = debug.local_addr().context("cannot read the listener's address")?;
+    if let Some(Ok(address)) = debug.map(Listener::local_addr) {
         tracing::info!(%address, "health and metrics");
     }
-    tracing::info!(%address, "listening");
+    let tls = if config.http.tls.is_some() { "on" } else { "off" };
+    let passwords = if open { "off" } else { "on" };
+    let Ok(address) = listener.local_addr() else {
+        tracing::info!(socket = %listener, tls, passwords, "listening");
+        return;
+    };
+    tracing::info!(%address, tls, passwords, "listening");
     if address.ip().is_loopback() {
         let port = address.port();
+        let warning = if open { "; whoever can connect can then pull and push" } else { "" };
         tracing::info!(
             "only this machine can connect: docker push localhost:{port}/NAME; to let others in, \
-             set REGISTRY_HTTP_ADDR=:{port} (there are no passwords yet)"
+             set REGISTRY_HTTP_ADDR=:{port}{warning}"
         );
     }
-    Ok(())
 }
 
-fn web_config(config: &Config) -> anyhow::Result<web::Config> {
+fn web_config(config: &Config, access: Access) -> anyhow::Result<web::Config> {
     let http = &config.http;
     let mut web = web::Config::new(http.host.clone(), http.relative_urls);
     web.max_catalog_entries = config.catalog_max_entries.into();
     web.max_tags = config.tags_max.into();
+    web.access = access;
+    web.trusted_proxies = transport::trusted_proxies(config)?;
+    web.urls.prefix = Prefix::parse(&http.prefix)
+        .with_context(|| format!("http.prefix: {:?} is not a path", http.prefix))?;
     for (name, value) in &http.headers {
         let name = HeaderName::try_from(name)
             .with_context(|| format!("http.headers: {name:?} is not the name of a header"))?;

@@ -1,12 +1,14 @@
 //! From an accepted connection to an encrypted one.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::Acceptor;
+use super::{Acceptor, challenge};
+use crate::acme::CHALLENGE_PROTOCOL;
 use crate::stream::Stream;
 
 /// How long a client may take.
@@ -30,9 +32,15 @@ const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
 /// A connection did not become an encrypted one.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
+    /// It was the authority, which has seen what it wanted to see.
+    #[error("the certificate authority's question was answered")]
+    Challenge,
     /// The client or the network failed, or they could not agree.
     #[error("{0}")]
     Failed(#[from] io::Error),
+    /// Someone asks like the authority, and there is nothing to answer.
+    #[error("there is no question of the certificate authority to answer")]
+    NoChallenge,
     /// The client has not spoken TLS. It has been told so.
     #[error("the client sent an HTTP request to an HTTPS server")]
     NotTls,
@@ -55,6 +63,18 @@ impl Acceptor {
             return Err(HandshakeError::NotTls);
         }
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        if let Some(certificates) = &self.shared.acme {
+            let said = hello.client_hello();
+            let asks =
+                said.alpn().is_some_and(|mut names| names.any(|it| it == CHALLENGE_PROTOCOL));
+            if asks {
+                let answer = said.server_name().and_then(|host| certificates.challenge(host));
+                let config = challenge(answer.ok_or(HandshakeError::NoChallenge)?);
+                let config = Arc::new(config.map_err(io::Error::other)?);
+                hello.into_stream(config).await?.shutdown().await?;
+                return Err(HandshakeError::Challenge);
+            }
+        }
         Ok(Stream::tls(hello.into_stream(self.current()).await?))
     }
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::server::ResolvesServerCert;
-use rustls::sign::SingleCertAndKey;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use crate::acme::{self, Certificates};
 pub use client_auth::ClientAuth;
 pub use handshake::HandshakeError;
 
@@ -26,10 +27,8 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How TLS is spoken.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file with our certificate and those between it and the root, as PEM.
-    pub certificate: PathBuf,
-    /// The file with its private key, as PEM, not encrypted.
-    pub key: PathBuf,
+    /// What shows who we are.
+    pub identity: Identity,
     /// The oldest version that is spoken.
     pub minimum: Version,
     /// The cipher suites that are used, by the names that Go gives them; none means all that are
@@ -42,6 +41,20 @@ pub struct Config {
     pub client_auth: ClientAuth,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+}
+
+/// Where our certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// An authority gives us certificates by itself.
+    Acme(acme::Config),
+    /// Files. Renewed ones are picked up.
+    Files {
+        /// The file with our certificate and those between it and the root, as PEM.
+        certificate: PathBuf,
+        /// The file with its private key, as PEM, not encrypted.
+        key: PathBuf,
+    },
 }
 
 /// A version of TLS.
@@ -93,6 +106,9 @@ pub enum Error {
         /// Those that are.
         known: Vec<String>,
     },
+    /// Certificates can not be got from an authority.
+    #[error("{0}")]
+    Acme(String),
     /// No cipher suite is left for the versions that are spoken, or the like.
     #[error("this combination of settings can not be used: {0}")]
     Settings(#[from] rustls::Error),
@@ -107,6 +123,8 @@ pub struct Acceptor {
 #[derive(Debug)]
 struct Shared {
     config: Config,
+    /// Certificates that an authority gives us.
+    acme: Option<Arc<Certificates>>,
     current: RwLock<Arc<ServerConfig>>,
     /// The files as they were when they were last read.
     seen: Mutex<Vec<Option<Sight>>>,
@@ -120,9 +138,13 @@ impl Acceptor {
     /// Reads certificates and key. From then on, renewed files are picked up by themselves. Must
     /// be called inside a Tokio runtime.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let seen = sights(&config);
-        let current = RwLock::new(Arc::new(load(&config)?));
-        let shared = Arc::new(Shared { config, current, seen: Mutex::new(seen) });
+        let seen = Mutex::new(sights(&config));
+        let acme = match &config.identity {
+            Identity::Acme(acme) => Some(Certificates::start(acme).map_err(Error::Acme)?),
+            Identity::Files { .. } => None,
+        };
+        let current = RwLock::new(Arc::new(load(&config, acme.as_ref())?));
+        let shared = Arc::new(Shared { config, acme, current, seen });
         tokio::spawn(watch(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
@@ -141,7 +163,7 @@ impl Acceptor {
 impl Shared {
     fn reload(&self) -> Result<(), Error> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = sights(&self.config);
-        let fresh = Arc::new(load(&self.config)?);
+        let fresh = Arc::new(load(&self.config, self.acme.as_ref())?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -152,10 +174,7 @@ impl Shared {
             return;
         }
         match self.reload() {
-            Ok(()) => tracing::info!(
-                certificate = %self.config.certificate.display(),
-                "TLS files have changed: new connections use them"
-            ),
+            Ok(()) => tracing::info!("TLS files have changed: new connections use them"),
             Err(error) => tracing::error!(
                 %error,
                 "TLS files have changed and can not be used: those from before stay in use"
@@ -182,13 +201,43 @@ fn sights(config: &Config) -> Vec<Option<Sight>> {
         let found = fs::metadata(path).ok()?;
         Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
     };
-    let own = [&config.certificate, &config.key];
+    let own = match &config.identity {
+        Identity::Acme(_) => Vec::new(),
+        Identity::Files { certificate, key } => vec![certificate, key],
+    };
     own.into_iter().chain(&config.client_authorities).map(|path| sight(path)).collect()
 }
 
-fn load(config: &Config) -> Result<ServerConfig, Error> {
-    let certified = certificate::load(&config.certificate, &config.key)?;
-    build(config, Arc::new(SingleCertAndKey::from(certified)))
+fn load(config: &Config, acme: Option<&Arc<Certificates>>) -> Result<ServerConfig, Error> {
+    match (&config.identity, acme) {
+        (_, Some(certificates)) => build(config, Arc::clone(certificates) as _),
+        (Identity::Files { certificate, key }, None) => {
+            let certified = certificate::load(certificate, key)?;
+            build(config, Arc::new(SingleCertAndKey::from(certified)))
+        }
+        (Identity::Acme(_), None) => Err(Error::Acme("certificates were not begun".into())),
+    }
+}
+
+/// For the authority that looks whether we are who we say: it has no certificate of a client.
+fn challenge(answer: Arc<CertifiedKey>) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(AnyName(answer)));
+    server.alpn_protocols = vec![acme::CHALLENGE_PROTOCOL.to_vec()];
+    Ok(server)
+}
+
+/// Shows one certificate.
+#[derive(Debug)]
+struct AnyName(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for AnyName {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
 }
 
 fn build(config: &Config, identity: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, Error> {

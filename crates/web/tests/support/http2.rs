@@ -46,8 +46,10 @@ impl Server {
             path
         };
         let acceptor = tls::Acceptor::new(tls::Config {
-            certificate: file("certificate.pem", &made.cert.pem()),
-            key: file("key.pem", &made.signing_key.serialize_pem()),
+            identity: tls::Identity::Files {
+                certificate: file("certificate.pem", &made.cert.pem()),
+                key: file("key.pem", &made.signing_key.serialize_pem()),
+            },
             minimum: tls::Version::Tls12,
             cipher_suites: Vec::new(),
             client_authorities: Vec::new(),
