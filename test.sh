@@ -7,5 +7,9 @@ cd "$(dirname "$0")"
 cargo test --workspace
 e2e/install.sh
 cargo test -p orlop-metadata --features postgres-server --test postgres
-cargo build --release -p orlop -p orlop-e2e
-target/release/orlop-e2e --binary target/release/orlop "$@"
+# One file that needs no other: what is tested is what goes into the container image.
+target="$(rustc -vV | sed -n 's/^host: //p')"
+RUSTFLAGS="-C target-feature=+crt-static" \
+  cargo build --release --target "$target" -p orlop -p orlop-e2e
+programs="target/$target/release"
+"$programs/orlop-e2e" --binary "$programs/orlop" "$@"

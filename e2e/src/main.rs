@@ -20,8 +20,11 @@ mod conformance;
 mod containerd;
 mod crane;
 mod crash;
+mod deploy;
+mod differential;
 mod docker;
 mod foreign_layer;
+mod garbage_collect;
 mod large_layer;
 mod migrate;
 mod oras;
@@ -59,9 +62,12 @@ const SUBJECTS: &[&[Scenario]] = &[
     large_layer::SCENARIOS,
     conformance::SCENARIOS,
     migrate::SCENARIOS,
+    garbage_collect::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,
     trouble::SCENARIOS,
+    differential::SCENARIOS,
+    deploy::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

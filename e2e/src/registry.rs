@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::http::Http;
-use crate::process::Daemon;
+use crate::process::{Client, Daemon};
 use crate::scenario::{Stage, wait_until};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -165,15 +165,18 @@ impl Registry {
         if is_peer(&self.command.binary) {
             return Ok(());
         }
-        let mut client = stage
-            .client(&self.command.binary.to_string_lossy())
-            .arg("check")
-            .args(&self.command.arguments);
+        self.command(stage, "check").succeed()?;
+        Ok(())
+    }
+
+    /// Another command of the program, with the registry's own configuration.
+    pub(crate) fn command<'a>(&self, stage: &'a Stage, verb: &str) -> Client<'a> {
+        let program = self.command.binary.to_string_lossy();
+        let mut client = stage.client(&program).arg(verb).args(&self.command.arguments);
         for (name, value) in &self.command.environment {
             client = client.env(name, value);
         }
-        client.succeed()?;
-        Ok(())
+        client
     }
 }
 

@@ -23,6 +23,7 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
     aborts(store).await?;
     finds_stale_uploads(store).await?;
     lists_content(store).await?;
+    removes_content(store).await?;
     remembers_its_owner(store).await?;
     if let Some(links) = store.links() {
         keeps_links(store, links).await?;
@@ -162,6 +163,18 @@ async fn lists_content(store: &dyn Blobs) -> Outcome {
     let shard = digest.hash().first().copied().unwrap_or_default();
     ensure(store.list_shard(shard).await?.contains(&digest), "its shard lists it")?;
     ensure(!store.list_shard(shard ^ 1).await?.contains(&digest), "another shard does not")
+}
+
+async fn removes_content(store: &dyn Blobs) -> Outcome {
+    let content = Bytes::from_static(b"to be removed");
+    let digest = Digest::sha256(&content);
+    let location = store.put(&digest, content.clone()).await?;
+    let location = location.as_deref();
+    ensure(store.remove(&digest, location).await?, "it was there")?;
+    ensure(store.size(&digest, location).await?.is_none(), "it is gone")?;
+    ensure(!store.remove(&digest, location).await?, "it is gone already")?;
+    let location = store.put(&digest, content).await?;
+    ensure(store.size(&digest, location.as_deref()).await? == Some(13), "it can come back")
 }
 
 async fn keeps_links(store: &dyn Blobs, links: &dyn Links) -> Outcome {

@@ -206,6 +206,24 @@ impl Blobs for FileSystem {
         Box::pin(std::future::ready(content.map(Content::File)))
     }
 
+    fn remove<'a>(
+        &'a self,
+        digest: &'a Digest,
+        _location: Option<&'a str>,
+    ) -> Future<'a, Result<bool, Error>> {
+        let folder = layout::blob(&self.shared.root, digest);
+        blocking(move || {
+            let data = folder.join("data");
+            match fs::remove_file(&data) {
+                // What else is in the folder is not ours to remove.
+                Ok(()) => drop(fs::remove_dir(&folder)),
+                Err(error) if is_absence(&error) => return Ok(false),
+                Err(error) => return Err(Error::new("remove", &data, error)),
+            }
+            Ok(true)
+        })
+    }
+
     fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>> {
         let folder = layout::shard(&self.shared.root, shard);
         blocking(move || {

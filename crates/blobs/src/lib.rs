@@ -83,6 +83,13 @@ pub trait Blobs: Send + Sync + 'static {
         location: Option<&'a str>,
     ) -> Future<'a, Result<Content, Error>>;
 
+    /// Removes content. False if it was not there.
+    fn remove<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<bool, Error>>;
+
     /// The sha256 digests for which content lies at the layout's keys of one of the 256 shards.
     fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>>;
 

@@ -14,8 +14,8 @@ use crate::blobs::NewBlob;
 use crate::manifests::{NewManifest, ReferenceKind};
 use crate::uploads::Upload;
 use crate::{
-    Durability, Error, ErrorKind, Metadata, Tx, blobs, manifests, repositories, settings, tags,
-    uploads,
+    Durability, Error, ErrorKind, Metadata, Tx, blobs, garbage, manifests, repositories, settings,
+    tags, uploads,
 };
 
 type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
@@ -28,6 +28,7 @@ pub async fn run(metadata: &Metadata) -> Outcome {
     resolves_tags_and_digests(metadata).await?;
     moves_and_deletes_tags(metadata).await?;
     leaves_the_catalogue_when_empty(metadata).await?;
+    finds_garbage(metadata).await?;
     pages_in_byte_order(metadata).await?;
     searches_literally(metadata).await?;
     lists_referrers(metadata).await?;
@@ -145,6 +146,32 @@ async fn leaves_the_catalogue_when_empty(metadata: &Metadata) -> Outcome {
     ensure(listed(metadata).await?, "listed with one left")?;
     delete_manifest(metadata, "empty", two).await?;
     ensure(!listed(metadata).await?, "not listed without")
+}
+
+async fn finds_garbage(metadata: &Metadata) -> Outcome {
+    push_blob(metadata, "garbage", new_blob(b"loose")).await?;
+    let tagged = push_manifest(metadata, "garbage", b"g1", &["t"], None).await?;
+    push_manifest(metadata, "garbage", b"g2", &[], Some(tagged)).await?;
+    let loose = push_manifest(metadata, "garbage", b"g3", &[], None).await?;
+    push_manifest(metadata, "garbage", b"g4", &[], Some(loose)).await?;
+    let untagged = metadata.read(&(), |tx, ()| Box::pin(garbage::untagged(tx))).await?;
+    let here: Vec<Digest> = untagged
+        .iter()
+        .filter_map(|(name, digest)| (name.as_str() == "garbage").then_some(*digest))
+        .collect();
+    ensure(here.contains(&loose) && here.len() == 2, "what no tag leads to")?;
+    let unused = metadata.read(&(), |tx, ()| Box::pin(garbage::unused(tx, 1000))).await?;
+    let found = unused.iter().find(|(_, blob)| blob.digest == Digest::sha256(b"loose"));
+    let Some((id, _)) = found else { return ensure(false, "a blob that nothing names") };
+    let is_there = |content: &[u8]| {
+        let digest = Digest::sha256(content);
+        unused.iter().any(|(_, blob)| blob.digest == digest)
+    };
+    ensure(!is_there(b"g1") && !is_there(b"g3"), "manifests are used")?;
+    let before = metadata.read(&(), |tx, ()| Box::pin(garbage::count_blobs(tx))).await?;
+    write(metadata, *id, |tx, id| Box::pin(garbage::forget(tx, *id))).await?;
+    let after = metadata.read(&(), |tx, ()| Box::pin(garbage::count_blobs(tx))).await?;
+    ensure(after + 1 == before, "forgotten")
 }
 
 async fn pages_in_byte_order(metadata: &Metadata) -> Outcome {

@@ -18,6 +18,7 @@ pub mod adoption;
 pub mod blobs;
 pub mod conformance;
 mod error;
+pub mod garbage;
 pub mod manifests;
 mod migrate;
 pub mod repositories;

@@ -27,8 +27,19 @@ pub(crate) enum Command {
     Check(Check),
     Import(Import),
     Export(Export),
+    GarbageCollect(GarbageCollect),
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print a script that lets a shell complete the command line
+    ///
+    /// For bash: orlop completions bash > /etc/bash_completion.d/orlop
+    Completions {
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    ///
+    /// To read it: orlop man | man -l -
+    Man,
 }
 
 /// Start the registry
@@ -99,6 +110,29 @@ pub(crate) struct Export {
     /// Say what would be written and removed, but change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Give back the space of what nothing needs
+///
+/// Removes content that no manifest names. No server may be running. What would be removed, or was,
+/// goes to standard output, a line each.
+#[derive(Debug, Args)]
+pub(crate) struct GarbageCollect {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+
+    /// Say what would be removed, but remove nothing
+    #[arg(short, long)]
+    pub(crate) dry_run: bool,
+
+    /// Remove manifests, too, that no tag leads to, not even through an index; what refers to one
+    /// that stays (a signature, an SBOM) stays
+    #[arg(short = 'm', long)]
+    pub(crate) delete_untagged: bool,
+
+    /// Print the sum only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// Look at the configuration

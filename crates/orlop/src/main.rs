@@ -5,11 +5,14 @@
 mod access;
 mod adoption;
 mod allocator;
+mod arguments;
 mod check;
 mod cli;
 mod config;
 mod config_command;
 mod export;
+mod garbage_collect;
+mod generate;
 mod import;
 mod logging;
 mod progress;
@@ -31,7 +34,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     allocator::share_heaps();
-    let command = Cli::parse().command;
+    let command = Cli::parse_from(arguments::of_distribution(std::env::args_os())).command;
     match run(&command) {
         Ok(code) => code,
         Err(error) => {
@@ -48,7 +51,10 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => (check.config.path(), Mode::Lenient),
         Command::Import(import) => (import.config.path(), Mode::Lenient),
         Command::Export(export) => (export.config.path(), Mode::Lenient),
+        Command::GarbageCollect(collect) => (collect.config.path(), Mode::Lenient),
         Command::Config(command) => return config_command::run(command),
+        Command::Completions { shell } => return generate::completions(*shell),
+        Command::Man => return generate::man_page(),
     };
     let loaded = Config::load(file.as_deref(), config::environment(), mode)?;
     // With another store than the one that is asked for, nothing is right.
@@ -72,6 +78,8 @@ async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode>
         Command::Check(check) => check::run(&loaded.config, check.quick).await,
         Command::Import(import) => import::run(&loaded.config, import).await,
         Command::Export(export) => export::run(&loaded.config, export).await,
-        Command::Config(command) => config_command::run(command),
+        Command::GarbageCollect(collect) => garbage_collect::run(&loaded.config, collect).await,
+        // These need no configuration and have been run.
+        Command::Config(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,0 +1,50 @@
+//! `orlop garbage-collect`: gives back the space of what nothing needs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use registry::{Adoption, AdoptionProgress, Registry};
+
+use crate::cli::GarbageCollect;
+use crate::config::Config;
+use crate::import::say;
+use crate::store;
+
+/// Repositories whose links are read at once.
+const PARALLEL: usize = 16;
+
+pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Result<ExitCode> {
+    let store = store::open_idle(config).await?;
+    finish_adoption(&store.registry).await?;
+    let found = store.registry.collect_garbage(asked.delete_untagged, asked.dry_run).await?;
+    let bytes: u64 = found.blobs.iter().map(|blob| blob.size).sum();
+    if !asked.quiet {
+        for (repository, digest) in &found.manifests {
+            say(&format!("manifest eligible for deletion: {repository}@{digest}"))?;
+        }
+        for blob in &found.blobs {
+            say(&format!("blob eligible for deletion: {}", blob.digest))?;
+        }
+    }
+    let verb = if asked.dry_run { "would be given back" } else { "given back" };
+    say(&format!(
+        "{} blobs marked, {} blobs and {} manifests eligible for deletion: {bytes} bytes {verb}",
+        found.used,
+        found.blobs.len(),
+        found.manifests.len(),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What only link files know of would be taken for garbage.
+async fn finish_adoption(registry: &Registry) -> anyhow::Result<()> {
+    match registry.begin_adoption(false).await? {
+        Adoption::Nothing | Adoption::Done(_) => Ok(()),
+        Adoption::LinksGone => bail!("{}", store::LINKS_GONE),
+        Adoption::Begun { .. } => registry
+            .adopt_all(PARALLEL, &Arc::new(AdoptionProgress::default()))
+            .await
+            .context("not all repositories of registry:2 could be read, so nothing was removed"),
+    }
+}
