@@ -15,6 +15,7 @@ mod random;
 mod registry;
 mod scenario;
 
+mod access;
 mod buildah;
 mod conformance;
 mod containerd;
@@ -62,6 +63,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     crash::SCENARIOS,
     power_loss::SCENARIOS,
     trouble::SCENARIOS,
+    access::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.
