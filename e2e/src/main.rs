@@ -7,6 +7,8 @@
 //! this crate installs what the scenarios start.
 #![forbid(unsafe_code)]
 
+mod certificates;
+mod curl;
 mod http;
 mod image;
 mod process;
@@ -31,6 +33,7 @@ mod power_loss;
 mod referrers;
 mod regctl;
 mod skopeo;
+mod tls;
 mod trouble;
 mod upload;
 
@@ -64,6 +67,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     power_loss::SCENARIOS,
     trouble::SCENARIOS,
     access::SCENARIOS,
+    tls::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.
