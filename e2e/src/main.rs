@@ -30,9 +30,11 @@ mod migrate;
 mod oras;
 mod podman;
 mod power_loss;
+mod proxy;
 mod referrers;
 mod regctl;
 mod skopeo;
+mod socket;
 mod tls;
 mod trouble;
 mod upload;
@@ -68,6 +70,8 @@ const SUBJECTS: &[&[Scenario]] = &[
     trouble::SCENARIOS,
     access::SCENARIOS,
     tls::SCENARIOS,
+    proxy::SCENARIOS,
+    socket::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.
