@@ -18,6 +18,7 @@ mod registry;
 mod scenario;
 
 mod access;
+mod acme;
 mod buildah;
 mod conformance;
 mod containerd;
@@ -70,6 +71,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     trouble::SCENARIOS,
     access::SCENARIOS,
     tls::SCENARIOS,
+    acme::SCENARIOS,
     proxy::SCENARIOS,
     socket::SCENARIOS,
 ];
