@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::certificates::Authority;
 use crate::curl::Reply;
 use crate::docker::Docker;
-use crate::http::{sha256, with_query};
+use crate::http::{sha256, text, with_query};
 use crate::image::{self, media_type};
 use crate::process::Daemon;
 use crate::registry::{Registry, Setup, free_port};
@@ -74,8 +74,8 @@ fn balancer(stage: &Stage) -> Result<()> {
     let configuration = replace(&trusted, &[("10.0.0.0/8", "127.0.0.0/8")])?;
     let configuration = format!("version: 0.1\n{configuration}");
     stage.with_registry_set_up(&Setup::configuration(&configuration), |registry| {
-        let (rest, _) = server_and_location()?;
-        let (_, rest) = rest.split_once("registry.example.com;").context("no server_name")?;
+        let server = server_start()?;
+        let (_, rest) = server.split_once("registry.example.com;").context("no server_name")?;
         let down = format!("127.0.0.1:{}", free_port()?);
         let server = replace(
             &block("nginx", "upstream registry")?,
@@ -101,16 +101,16 @@ const UPSTREAM: &str = "127.0.0.1:5000";
 
 /// The guide's server for TLS with another `location`.
 fn with_location(location: &str, registry: &Registry) -> Result<String> {
-    let (server, _) = server_and_location()?;
+    let server = server_start()?;
     let location = replace(location, &[(UPSTREAM, &registry.host)])?;
     Ok(format!("{server}{location}\n}}\n"))
 }
 
 /// The guide's server for TLS, cut before its `location`.
-fn server_and_location() -> Result<(String, String)> {
+fn server_start() -> Result<String> {
     let server = block("nginx", "server_name")?;
-    let (server, location) = server.split_once("    location / {").context("no location")?;
-    Ok((server.to_owned(), location.to_owned()))
+    let (server, _) = server.split_once("    location / {").context("no location")?;
+    Ok(server.to_owned())
 }
 
 /// The first block of the guide in this language with this text in it.
@@ -201,7 +201,7 @@ impl<'a> Nginx<'a> {
         let skopeo = |arguments: &[&str]| self.stage.client("skopeo").args(arguments);
         skopeo(&["copy", "--dest-cert-dir", &folder, &source, &url]).succeed()?;
         let inspected = skopeo(&["inspect", "--cert-dir", &folder, &url]).json()?;
-        ensure!(inspected["Digest"] == digest, "{inspected}");
+        ensure!(text(&inspected, "Digest")? == digest, "{inspected}");
         Ok(())
     }
 

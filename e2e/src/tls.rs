@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::certificates::{Authority, Certificate, NAME};
 use crate::docker::Docker;
+use crate::http::text;
 use crate::image;
 use crate::podman::podman;
 use crate::registry::{Registry, Setup};
@@ -109,7 +110,7 @@ fn others(stage: &Stage) -> Result<()> {
         ensure!(said.contains("x509"), "{said}");
         skopeo(&["copy", "--dest-cert-dir", &certificates, &source, &url]).succeed()?;
         let inspected = skopeo(&["inspect", "--cert-dir", &certificates, &url]).json()?;
-        ensure!(inspected["Digest"] == digest, "{inspected}");
+        ensure!(text(&inspected, "Digest")? == digest, "{inspected}");
 
         let name = registry.name("team/app:v1");
         podman(stage).args(["pull", &name]).fail()?;

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::{basic, crane, docker_login, logged, password_file};
 use crate::docker::Docker;
+use crate::http::text;
 use crate::image;
 use crate::podman::podman;
 use crate::registry::{Registry, Setup};
@@ -81,7 +82,7 @@ pub(super) fn others(stage: &Stage) -> Result<()> {
         login("open sesame").succeed()?;
         copy().succeed()?;
         let inspected = skopeo(&["inspect", "--tls-verify=false", &name]).json()?;
-        ensure!(inspected["Digest"] == digest, "{inspected}");
+        ensure!(text(&inspected, "Digest")? == digest, "{inspected}");
         skopeo(&["logout", host]).succeed()?;
         skopeo(&["inspect", "--tls-verify=false", &name]).fail()?;
 

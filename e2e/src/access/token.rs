@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use super::token_server::{ISSUER, PASSWORD, SERVICE, Signature, TokenServer, USER};
 use super::{crane, docker_login};
 use crate::docker::Docker;
+use crate::http::text;
 use crate::image;
 use crate::registry::{Registry, Setup};
 use crate::scenario::Stage;
@@ -99,7 +100,7 @@ pub(super) fn others(stage: &Stage) -> Result<()> {
         skopeo(&["logout", &registry.host]).succeed()?;
         let inspect = ["inspect", "--tls-verify=false"];
         let inspected = skopeo(&inspect).arg(&first).json()?;
-        ensure!(inspected["Digest"] == digest, "{inspected}");
+        ensure!(text(&inspected, "Digest")? == digest, "{inspected}");
         skopeo(&inspect).arg(registry.docker_url("team/skopeo:v1")).fail()?;
 
         let first = registry.name("public/crane:v1");

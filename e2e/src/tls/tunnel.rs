@@ -20,7 +20,7 @@ impl Tunnel {
             for connection in listener.incoming().flatten() {
                 let target = target.clone();
                 // What goes wrong shows in what the client says.
-                std::thread::spawn(move || drop(connect(connection, &target)));
+                std::thread::spawn(move || drop(connect(&connection, &target)));
             }
         });
         Ok(Self { url })
@@ -31,7 +31,7 @@ impl Tunnel {
     }
 }
 
-fn connect(client: TcpStream, target: &str) -> Result<()> {
+fn connect(client: &TcpStream, target: &str) -> Result<()> {
     let mut lines = BufReader::new(client.try_clone()?);
     let mut line = String::new();
     lines.read_line(&mut line)?;
@@ -41,10 +41,11 @@ fn connect(client: TcpStream, target: &str) -> Result<()> {
         ensure!(lines.read_line(&mut line)? > 0, "the request broke off");
     }
     let server = TcpStream::connect(target)?;
-    (&client).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    let mut writer = client;
+    writer.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     std::thread::scope(|scope| {
         scope.spawn(|| forward(&mut lines, &server));
-        forward(&mut &server, &client);
+        forward(&mut &server, client);
     });
     Ok(())
 }
