@@ -20,6 +20,10 @@ debian_packages=(
   docker-registry nginx-light # what Orlop is compared with
   postgresql                  # the second metadata engine
   strace                      # records writes and fsyncs for the power-loss test
+  openssl apache2-utils       # certificates and signatures, htpasswd
+  curl                        # HTTP/2, unix sockets
+  pebble                      # an ACME authority
+  systemd                     # systemd-socket-activate
 )
 
 # program, its import path, the module that go version -m reports, the version.
@@ -98,7 +102,8 @@ check_everything() {
     is_installed "$package" || missing+=("Debian package $package")
   done
   for command in /usr/bin/docker dockerd containerd ctr runc podman buildah skopeo \
-    docker-registry nginx strace /bin/busybox; do
+    docker-registry nginx strace /bin/busybox openssl htpasswd curl pebble \
+    pebble-challtestsrv systemd-socket-activate; do
     command -v "$command" >/dev/null || missing+=("command $command")
   done
   for program in "${go_programs[@]}"; do

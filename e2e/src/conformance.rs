@@ -45,7 +45,7 @@ fn sparse(stage: &Stage) -> Result<()> {
 }
 
 fn run(stage: &Stage, version: &str, sparse: bool) -> Result<()> {
-    let setup = Setup { configuration: sparse.then_some(SPARSE) };
+    let setup = Setup { configuration: sparse.then_some(SPARSE), ..Setup::default() };
     stage.with_registry_set_up(&setup, |registry| {
         let folder = stage.path("results");
         let mut suite = stage

@@ -105,7 +105,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 fn terminated(stage: &Stage) -> Result<()> {
     let configuration = "version: 0.1\nhttp: {draintimeout: 1s}\n";
-    let setup = Setup { configuration: Some(configuration) };
+    let setup = Setup::configuration(configuration);
     stage.with_registry_set_up(&setup, |registry| {
         let bytes = image::pseudo_random("terminated", LENGTH);
         let location = registry.http.open_upload(REPOSITORY)?;

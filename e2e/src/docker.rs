@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -171,7 +172,7 @@ fn pull_oci(stage: &Stage) -> Result<()> {
 }
 
 /// A dockerd that touches nothing of this machine's network, and its client.
-struct Docker<'a> {
+pub(crate) struct Docker<'a> {
     stage: &'a Stage,
     socket: PathBuf,
     /// Stopped, and so with it every container, when this is dropped.
@@ -179,9 +180,19 @@ struct Docker<'a> {
 }
 
 impl<'a> Docker<'a> {
-    fn start(stage: &'a Stage) -> Result<Self> {
+    pub(crate) fn start(stage: &'a Stage) -> Result<Self> {
+        Self::start_as(stage, "dockerd", |_| {})
+    }
+
+    /// The same with a program that becomes dockerd, or another environment.
+    pub(crate) fn start_as(
+        stage: &'a Stage,
+        program: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let socket = stage.path("docker.sock");
-        let daemon = stage.daemon("dockerd", "dockerd", |command| {
+        let daemon = stage.daemon("dockerd", program, |command| {
+            prepare(command);
             command
                 .arg(format!("--host=unix://{}", socket.display()))
                 .arg("--data-root")
@@ -203,7 +214,7 @@ impl<'a> Docker<'a> {
         Ok(docker)
     }
 
-    fn client(&self, arguments: &[&str]) -> Client<'a> {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Client<'a> {
         self.stage
             .client("docker")
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
@@ -213,7 +224,7 @@ impl<'a> Docker<'a> {
 
     /// Builds an image from nothing: the program, then a layer for each of so
     /// many texts, which its containers print one after another.
-    fn build(&self, name: &str, texts: usize) -> Result<()> {
+    pub(crate) fn build(&self, name: &str, texts: usize) -> Result<()> {
         let folder = self.stage.folder(&format!("build-{texts}"))?;
         image::write_program(&folder.join("program"))?;
         let mut dockerfile = "FROM scratch\nCOPY program /\n".to_owned();
@@ -229,23 +240,23 @@ impl<'a> Docker<'a> {
     }
 
     /// The digest that docker says it pushed.
-    fn push(&self, name: &str) -> Result<String> {
+    pub(crate) fn push(&self, name: &str) -> Result<String> {
         digest_line(&self.client(&["push", name]).text()?)
     }
 
     /// The digest that docker says it pulled.
-    fn pull(&self, name: &str) -> Result<String> {
+    pub(crate) fn pull(&self, name: &str) -> Result<String> {
         digest_line(&self.client(&["pull", name]).text()?)
     }
 
     /// Forgets an image with its layers, so that a pull fetches them.
-    fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         self.client(&["image", "rm", "--force", name]).succeed()?;
         self.client(&["image", "prune", "--all", "--force"]).succeed()?;
         Ok(())
     }
 
-    fn run(&self, name: &str) -> Result<String> {
+    pub(crate) fn run(&self, name: &str) -> Result<String> {
         self.client(&["run", "--rm", "--network=none", "--pull=never", name]).text()
     }
 }

@@ -7,6 +7,8 @@
 //! this crate installs what the scenarios start.
 #![forbid(unsafe_code)]
 
+mod certificates;
+mod curl;
 mod http;
 mod image;
 mod process;
@@ -15,6 +17,8 @@ mod random;
 mod registry;
 mod scenario;
 
+mod access;
+mod acme;
 mod buildah;
 mod conformance;
 mod containerd;
@@ -30,9 +34,12 @@ mod migrate;
 mod oras;
 mod podman;
 mod power_loss;
+mod proxy;
 mod referrers;
 mod regctl;
 mod skopeo;
+mod socket;
+mod tls;
 mod trouble;
 mod upload;
 
@@ -68,6 +75,11 @@ const SUBJECTS: &[&[Scenario]] = &[
     trouble::SCENARIOS,
     differential::SCENARIOS,
     deploy::SCENARIOS,
+    access::SCENARIOS,
+    tls::SCENARIOS,
+    acme::SCENARIOS,
+    proxy::SCENARIOS,
+    socket::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

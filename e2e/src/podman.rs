@@ -109,7 +109,7 @@ fn list_tags(stage: &Stage) -> Result<()> {
 
 /// podman with its images, containers and state on the stage. `vfs` works on
 /// every file system.
-fn podman(stage: &Stage) -> Client<'_> {
+pub(crate) fn podman(stage: &Stage) -> Client<'_> {
     let store = stage.path("containers");
     stage
         .client("podman")

@@ -240,10 +240,14 @@ impl Daemon {
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
+    /// What it has printed so far.
+    pub(crate) fn log(&self) -> String {
+        read_lossy(&self.log)
+    }
+
     /// The end of what it printed, ready to be added to an error.
     pub(crate) fn log_tail(&self) -> String {
-        let text = read_lossy(&self.log);
-        format!("\n    log of {}:{}", self.name, tail(&text))
+        format!("\n    log of {}:{}", self.name, tail(&self.log()))
     }
 }
 

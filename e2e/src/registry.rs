@@ -31,6 +31,17 @@ validation: {manifests: {urls: {allow: ['.*']}}}
 pub(crate) struct Setup<'a> {
     /// The text of a `config.yml`.
     pub(crate) configuration: Option<&'a str>,
+    /// Variables beside those that every registry gets.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Its port does not speak plain HTTP: the debug address is asked whether
+    /// it is ready, and [`Registry::http`] is of no use.
+    pub(crate) is_not_plain: bool,
+}
+
+impl<'a> Setup<'a> {
+    pub(crate) fn configuration(text: &'a str) -> Self {
+        Self { configuration: Some(text), ..Self::default() }
+    }
 }
 
 pub(crate) struct Registry {
@@ -46,6 +57,9 @@ struct RegistryCommand {
     binary: PathBuf,
     arguments: Vec<PathBuf>,
     environment: Vec<(&'static str, String)>,
+    /// What answers 200 when the registry is ready.
+    ready: Http,
+    ready_path: &'static str,
 }
 
 impl Stage {
@@ -95,20 +109,29 @@ impl Stage {
         if let Some(text) = configuration {
             arguments.push(self.file("config.yml", text)?);
         }
-        let environment = vec![
+        let mut environment = vec![
             ("REGISTRY_HTTP_ADDR", host.clone()),
-            ("REGISTRY_HTTP_DEBUG_ADDR", debug_host),
+            ("REGISTRY_HTTP_DEBUG_ADDR", debug_host.clone()),
             ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", store.to_string_lossy().into_owned()),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
         ];
+        environment.extend(setup.environment.iter().cloned());
+        let (ready_host, ready_path) =
+            if setup.is_not_plain { (&debug_host, "/readyz") } else { (&host, "/") };
+        let command = RegistryCommand {
+            binary: binary.to_owned(),
+            arguments,
+            environment,
+            ready: Http::new(ready_host, self.remaining()?),
+            ready_path,
+        };
         let http = Http::new(&host, self.remaining()?);
-        let command = RegistryCommand { binary: binary.to_owned(), arguments, environment };
-        Ok(Registry { process: command.start(self, &http)?, http, host, command })
+        Ok(Registry { process: command.start(self)?, http, host, command })
     }
 }
 
 impl RegistryCommand {
-    fn start(&self, stage: &Stage, http: &Http) -> Result<Daemon> {
+    fn start(&self, stage: &Stage) -> Result<Daemon> {
         let mut process = stage.daemon("registry", &self.binary, |command| {
             command
                 .arg("serve")
@@ -117,7 +140,7 @@ impl RegistryCommand {
         })?;
         let ready = wait_until(START_LIMIT, || {
             process.is_running()?;
-            http.get("/")?.expect(200)
+            self.ready.get(self.ready_path)?.expect(200)
         });
         match ready {
             Ok(_) => Ok(process),
@@ -134,6 +157,11 @@ impl Registry {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 
     /// SIGTERM must end it, and with success.
@@ -155,7 +183,7 @@ impl Registry {
 
     /// Starts it again after a stop, on the same address and store.
     pub(crate) fn restart(&mut self, stage: &Stage) -> Result<()> {
-        self.process = self.command.start(stage, &self.http)?;
+        self.process = self.command.start(stage)?;
         Ok(())
     }
 

@@ -64,6 +64,5 @@ fn client_auth(mode: ClientAuth) -> tls::ClientAuth {
 /// Whose word about a client's address counts.
 pub(crate) fn trusted_proxies(config: &Config) -> anyhow::Result<Trusted> {
     let networks = config.http.trusted_proxies.iter();
-    Trusted::parse(networks.map(|network| format!("{}/{}", network.address, network.bits)))
-        .context("http.trustedproxies")
+    Trusted::parse(networks.map(ToString::to_string)).context("http.trustedproxies")
 }

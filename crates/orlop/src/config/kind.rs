@@ -1,5 +1,6 @@
 //! The types that a single value can have. Lists and sections follow from a key's path.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::json;
@@ -107,7 +108,9 @@ impl Kind {
             Self::Listen => "host:port, or :port for all addresses, such as 127.0.0.1:5000, \
                              [::1]:5000, :5000; a path with `http.net: unix`"
                 .to_owned(),
-            Self::Host => "a URL without a path, such as https://registry.example.com".to_owned(),
+            Self::Host => "the URL that clients begin theirs with, such as \
+                           https://registry.example.com"
+                .to_owned(),
             Self::Url => "a URL such as https://example.com/path".to_owned(),
             Self::Path => "the path of a file or folder".to_owned(),
             Self::PathOrUrl => "the path of a file, or an https:// URL".to_owned(),
@@ -116,7 +119,9 @@ impl Kind {
                 "a header's value (one line of ASCII), or a list of them".to_owned()
             }
             Self::Pattern => "a regular expression".to_owned(),
-            Self::Network => "an address or a network, such as 10.0.0.0/8 or fd00::/8".to_owned(),
+            Self::Network => {
+                "an address or a network, such as 10.0.0.0/8 or fd00::/8, or `unix`".to_owned()
+            }
         }
     }
 
@@ -147,7 +152,7 @@ impl Kind {
             Self::Header => "header".to_owned(),
             Self::SecretHeader => "header, secret".to_owned(),
             Self::Pattern => "regular expression".to_owned(),
-            Self::Network => "address or network".to_owned(),
+            Self::Network => "address, network or `unix`".to_owned(),
         }
     }
 
@@ -264,13 +269,13 @@ pub(super) fn is_address(text: &str) -> bool {
     host_ok && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
-/// `https://name[:port]` without the slash at its end.
+/// `https://name[:port][/path]` without the slash at its end. The path is that which a proxy cuts
+/// off.
 pub(super) fn host(text: &str) -> Option<&str> {
-    let origin = text.strip_suffix('/').unwrap_or(text);
-    let name =
-        ["https://", "http://"].into_iter().find_map(|scheme| origin.strip_prefix(scheme))?;
-    let clean = !name.is_empty() && !name.contains(['/', '?', '#', '@', ' ']);
-    (clean && is_url(origin)).then_some(origin)
+    let base = text.strip_suffix('/').unwrap_or(text);
+    let name = ["https://", "http://"].into_iter().find_map(|scheme| base.strip_prefix(scheme))?;
+    let clean = !name.is_empty() && !name.contains(['?', '#', '@', ' ']) && !name.contains("//");
+    (clean && is_url(base)).then_some(base)
 }
 
 fn is_url(text: &str) -> bool {
@@ -281,16 +286,33 @@ fn is_url(text: &str) -> bool {
     authority.is_some_and(|host| !host.is_empty())
 }
 
-/// A network: the addresses that share the first bits of one address.
+/// Where connections come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
-    pub(crate) address: IpAddr,
-    /// How many bits count: at most 32, or 128 for IPv6.
-    pub(crate) bits: u8,
+pub(crate) enum Network {
+    /// The addresses that share the first bits of one address.
+    Addresses {
+        address: IpAddr,
+        /// How many bits count: at most 32, or 128 for IPv6.
+        bits: u8,
+    },
+    /// A unix socket.
+    Unix,
 }
 
-/// `10.0.0.0/8`, or one address.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses { address, bits } => write!(f, "{address}/{bits}"),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// `10.0.0.0/8`, or one address, or `unix`.
 pub(super) fn network(text: &str) -> Option<Network> {
+    if text.eq_ignore_ascii_case("unix") {
+        return Some(Network::Unix);
+    }
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
         None => (text, None),
@@ -302,7 +324,7 @@ pub(super) fn network(text: &str) -> Option<Network> {
         Some(_) => return None,
         None => most,
     };
-    (bits <= most).then_some(Network { address, bits })
+    (bits <= most).then_some(Network::Addresses { address, bits })
 }
 
 fn pattern(text: &str) -> bool {
@@ -345,7 +367,7 @@ mod tests {
         for (text, address, bits) in
             [("10.0.0.0/8", "10.0.0.0", 8), ("::1", "::1", 128), ("1.2.3.4", "1.2.3.4", 32)]
         {
-            let expected = Network { address: address.parse().unwrap(), bits };
+            let expected = Network::Addresses { address: address.parse().unwrap(), bits };
             assert_eq!(network(text), Some(expected), "{text}");
         }
         for bad in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "name", "::/129", "1.2.3.4/8/8"]
@@ -366,7 +388,9 @@ mod tests {
         assert!(Kind::PathOrUrl.accepts("https://example.com/keys"));
         assert!(!Kind::PathOrUrl.accepts("http://example.com/keys"), "keys need a safe way");
         assert_eq!(host("https://a:1/"), Some("https://a:1"));
-        assert_eq!(host("https://a/b"), None);
+        assert_eq!(host("https://a/b/"), Some("https://a/b"));
+        assert_eq!(host("https://a/b?c"), None);
+        assert_eq!(host("https:///b"), None);
     }
 
     #[test]

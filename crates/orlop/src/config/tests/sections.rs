@@ -164,9 +164,12 @@ fn sockets_prefix_and_proxies() {
     assert_eq!((http.net, http.addr.as_str()), (Net::Unix, "/run/r.sock"));
     assert_eq!(http.prefix, "/r/");
     assert!(http.h2c && http.http2);
-    let http = clean("http: {trustedproxies: [10.0.0.0/8, '::1'], http2: {disabled: true}}").http;
-    let network = |address: &str, bits| Network { address: address.parse().unwrap(), bits };
-    assert_eq!(http.trusted_proxies, [network("10.0.0.0", 8), network("::1", 128)]);
+    let http =
+        clean("http: {trustedproxies: [10.0.0.0/8, '::1', unix], http2: {disabled: true}}").http;
+    let network =
+        |address: &str, bits| Network::Addresses { address: address.parse().unwrap(), bits };
+    let expected = [network("10.0.0.0", 8), network("::1", 128), Network::Unix];
+    assert_eq!(http.trusted_proxies, expected);
     assert!(!http.http2);
 }
 

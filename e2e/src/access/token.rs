@@ -1,0 +1,119 @@
+//! A registry that trusts a token server.
+
+use anyhow::{Result, ensure};
+
+use super::token_server::{ISSUER, PASSWORD, SERVICE, Signature, TokenServer, USER};
+use super::{crane, docker_login};
+use crate::docker::Docker;
+use crate::http::text;
+use crate::image;
+use crate::registry::{Registry, Setup};
+use crate::scenario::Stage;
+
+fn with_token_server(
+    stage: &Stage,
+    signature: Signature,
+    play: impl FnOnce(&mut Registry, &TokenServer<'_>) -> Result<()>,
+) -> Result<()> {
+    let server = TokenServer::new(stage, signature)?;
+    let key = match signature {
+        Signature::Rsa => "rootcertbundle",
+        Signature::Elliptic => "jwks",
+    };
+    let configuration = format!(
+        "version: 0.1\nauth:\n  token:\n    realm: {}\n    service: {SERVICE}\n    \
+         issuer: {ISSUER}\n    {key}: {}\n",
+        server.realm()?,
+        server.trusted.display()
+    );
+    server.serve(|| {
+        stage.with_registry_set_up(&Setup::configuration(&configuration), |registry| {
+            play(registry, &server)
+        })
+    })
+}
+
+pub(super) fn docker(stage: &Stage) -> Result<()> {
+    let docker = Docker::start(stage)?;
+    with_token_server(stage, Signature::Rsa, |registry, server| {
+        let name = registry.name("public/app:v1");
+        docker.build(&name, 2)?;
+        docker.client(&["push", &name]).fail()?;
+        let said = docker_login(&docker, &registry.host, USER, "wrong").fail()?;
+        ensure!(said.contains("wrong password"), "{said}");
+        docker_login(&docker, &registry.host, USER, PASSWORD).succeed()?;
+        let pushed = docker.push(&name)?;
+
+        let other = registry.name("team/app:v1");
+        docker.client(&["tag", &name, &other]).succeed()?;
+        let output = docker.client(&["push", &other]).text()?;
+        ensure!(output.contains("Mounted from public/app"), "nothing was mounted:\n{output}");
+        let asked = server.asked(Some(USER));
+        let both = |scopes: &Vec<String>| {
+            scopes.iter().any(|scope| scope == "repository:public/app:pull")
+                && scopes.iter().any(|scope| scope.starts_with("repository:team/app:"))
+        };
+        ensure!(asked.iter().any(both), "no token was for both repositories: {asked:?}");
+
+        let denied = registry.name("secret/app:v1");
+        docker.client(&["tag", &name, &denied]).succeed()?;
+        let said = docker.client(&["push", &denied]).fail()?;
+        ensure!(said.contains("denied"), "{said}");
+
+        docker.client(&["logout", &registry.host]).succeed()?;
+        docker.remove(&name)?;
+        let pulled = docker.pull(&name)?;
+        ensure!(pulled == pushed, "pushed {pushed}, pulled {pulled}");
+        docker.remove(&other)?;
+        let said = docker.client(&["pull", &other]).fail()?;
+        ensure!(said.contains("denied"), "{said}");
+        Ok(())
+    })
+}
+
+pub(super) fn others(stage: &Stage) -> Result<()> {
+    let (layout, digest) = image::runnable(stage, "tokens")?;
+    let source = format!("oci:{}", layout.name("v1"));
+    with_token_server(stage, Signature::Elliptic, |registry, _| {
+        let refused = registry
+            .http
+            .send("POST", "/v2/team/app/blobs/uploads/", &[], &[] as &[u8])?
+            .expect(401)?;
+        let challenge = refused.required_header("www-authenticate")?;
+        ensure!(
+            challenge.ends_with(&format!(
+                "service=\"{SERVICE}\",scope=\"repository:team/app:pull,push\""
+            )),
+            "challenged with {challenge}"
+        );
+
+        let skopeo = |arguments: &[&str]| stage.client("skopeo").args(arguments);
+        let login = ["login", "--tls-verify=false", "--username", USER, "--password-stdin"];
+        skopeo(&login).arg(&registry.host).input("wrong").fail()?;
+        skopeo(&login).arg(&registry.host).input(PASSWORD).succeed()?;
+        let first = registry.docker_url("public/skopeo:v1");
+        skopeo(&["copy", "--dest-tls-verify=false", &source, &first]).succeed()?;
+        let copy = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &first];
+        skopeo(&copy).arg(registry.docker_url("team/skopeo:v1")).succeed()?;
+        let said = skopeo(&copy).arg(registry.docker_url("secret/skopeo:v1")).fail()?;
+        ensure!(said.contains("denied"), "{said}");
+        skopeo(&["logout", &registry.host]).succeed()?;
+        let inspect = ["inspect", "--tls-verify=false"];
+        let inspected = skopeo(&inspect).arg(&first).json()?;
+        ensure!(text(&inspected, "Digest")? == digest, "{inspected}");
+        skopeo(&inspect).arg(registry.docker_url("team/skopeo:v1")).fail()?;
+
+        let first = registry.name("public/crane:v1");
+        crane(stage, &["push"]).arg(&layout.folder).arg(&first).fail()?;
+        crane(stage, &["auth", "login", &registry.host, "-u", USER, "-p", PASSWORD]).succeed()?;
+        crane(stage, &["push"]).arg(&layout.folder).arg(&first).succeed()?;
+        let copy = ["copy", &first];
+        crane(stage, &copy).arg(registry.name("team/crane:v1")).succeed()?;
+        let said = crane(stage, &copy).arg(registry.name("secret/crane:v1")).fail()?;
+        ensure!(said.contains("401 Unauthorized"), "{said}");
+        crane(stage, &["auth", "logout", &registry.host]).succeed()?;
+        ensure!(crane(stage, &["digest", &first]).text()? == digest);
+        crane(stage, &["digest"]).arg(registry.name("team/crane:v1")).fail()?;
+        Ok(())
+    })
+}
