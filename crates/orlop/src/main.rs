@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod config_command;
 mod export;
+mod health;
 mod import;
 mod logging;
 mod progress;
