@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
@@ -20,6 +21,7 @@ use tracing_subscriber::fmt::{
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Formatter, Level, Log};
 
@@ -33,28 +35,48 @@ const LIBRARIES: [&str; 4] = ["hyper", "hyper_util", "mio", "tokio_postgres"];
 pub(crate) fn init(log: &Log) {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = io::stderr().is_terminal() && !no_color;
-    let _ = subscriber(log, io::stderr, colors).try_init();
+    let (subscriber, filter) = subscriber(log, io::stderr, colors);
+    if subscriber.try_init().is_ok() {
+        let _ = FILTER.set(filter);
+    }
 }
 
-fn subscriber<W>(log: &Log, output: W, colors: bool) -> impl Subscriber + Send + Sync + use<W>
+/// Lets through from now on what `log` asks for; its form stays as it was.
+pub(crate) fn adjust(log: &Log) -> Result<(), reload::Error> {
+    FILTER.get().map_or(Ok(()), |installed| installed.reload(filter(log)))
+}
+
+/// The filter of the log of this process.
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+type Filter = reload::Handle<Targets, Registry>;
+
+fn subscriber<W>(
+    log: &Log,
+    output: W,
+    colors: bool,
+) -> (impl Subscriber + Send + Sync + use<W>, Filter)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let lines = Lines {
         formatter: log.formatter,
+        report_caller: log.report_caller,
         fields: log
             .fields
             .iter()
             .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
             .collect(),
     };
-    tracing_subscriber::registry().with(filter(log)).with(
+    let (filter, handle) = reload::Layer::new(filter(log));
+    let subscriber = tracing_subscriber::registry().with(filter).with(
         layer()
             .with_ansi(colors && log.formatter == Formatter::Text)
             .with_writer(output)
             .fmt_fields(SpanFields)
             .event_format(lines),
-    )
+    );
+    (subscriber, handle)
 }
 
 fn filter(log: &Log) -> Targets {
@@ -74,6 +96,7 @@ fn filter(log: &Log) -> Targets {
 /// How an event becomes a line.
 struct Lines {
     formatter: Formatter,
+    report_caller: bool,
     /// On every line, after the event's own.
     fields: Vec<(String, Value)>,
 }
@@ -103,11 +126,16 @@ where
                 fields.push((name, value));
             }
         }
+        if let Some(file) = event.metadata().file().filter(|_| self.report_caller) {
+            let caller = format!("{file}:{}", event.metadata().line().unwrap_or_default());
+            fields.push(("file".to_owned(), caller.into()));
+        }
         let line =
             Line { metadata: event.metadata(), message: own.message.unwrap_or_default(), fields };
         match self.formatter {
             Formatter::Text => line.write_text(&mut writer),
-            Formatter::Json | Formatter::Logstash => line.write_json(&mut writer),
+            Formatter::Json => line.write_json(&mut writer, &JSON),
+            Formatter::Logstash => line.write_json(&mut writer, &LOGSTASH),
         }?;
         writer.write_char('\n')
     }
@@ -152,8 +180,7 @@ impl Line {
     }
 
     /// `{"time":"…","level":"info","msg":"listening","target":"orlop","address":"127.0.0.1:5000"}`
-    fn write_json(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        const RESERVED: [&str; 4] = ["time", "level", "msg", "target"];
+    fn write_json(&self, writer: &mut Writer<'_>, names: &Names) -> fmt::Result {
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let level = self.metadata.level().as_str().to_ascii_lowercase();
@@ -161,12 +188,15 @@ impl Line {
         let mut write = || {
             let mut serializer = serde_json::Serializer::new(&mut line);
             let mut map = serializer.serialize_map(None)?;
-            map.serialize_entry("time", &time)?;
+            map.serialize_entry(names.time, &time)?;
+            if let Some(name) = names.version {
+                map.serialize_entry(name, "1")?;
+            }
             map.serialize_entry("level", &level)?;
-            map.serialize_entry("msg", &self.message)?;
+            map.serialize_entry(names.message, &self.message)?;
             map.serialize_entry("target", self.metadata.target())?;
             for (name, value) in &self.fields {
-                if RESERVED.contains(&name.as_str()) {
+                if names.are_taken(name) {
                     map.serialize_entry(&format!("fields.{name}"), value)?;
                 } else {
                     map.serialize_entry(name, value)?;
@@ -176,6 +206,26 @@ impl Line {
         };
         write().map_err(|_| fmt::Error)?;
         writer.write_str(&String::from_utf8_lossy(&line))
+    }
+}
+
+/// What a line of JSON calls its parts, beside `level` and `target`.
+struct Names {
+    time: &'static str,
+    message: &'static str,
+    /// That of the form itself.
+    version: Option<&'static str>,
+}
+
+const JSON: Names = Names { time: "time", message: "msg", version: None };
+
+/// As Logstash has it: `{"@timestamp":"…","@version":"1","level":"info","message":"listening"}`.
+const LOGSTASH: Names = Names { time: "@timestamp", message: "message", version: Some("@version") };
+
+impl Names {
+    /// Whether a value of the event cannot have this name.
+    fn are_taken(&self, name: &str) -> bool {
+        [self.time, self.message, "level", "target"].contains(&name) || self.version == Some(name)
     }
 }
 
@@ -348,7 +398,7 @@ mod tests {
     fn lines(log: &Log, talk: impl FnOnce()) -> Vec<String> {
         let page = Page::default();
         let output = page.clone();
-        let subscriber = subscriber(log, move || output.clone(), false);
+        let (subscriber, _) = subscriber(log, move || output.clone(), false);
         tracing::subscriber::with_default(subscriber, talk);
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
@@ -393,6 +443,52 @@ mod tests {
         assert_eq!(object["ok"], true);
         assert_eq!(object["fields.time"], 1);
         assert_eq!(object["service"], "registry");
+    }
+
+    #[test]
+    fn logstash_has_names_of_its_own() {
+        let lines = lines(&log(Formatter::Logstash), || {
+            tracing::warn!(msg = "own", level = 3, "disk full");
+            tracing::info!("@version" = 2, "odd");
+        });
+        let object: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert!(object["@timestamp"].as_str().unwrap().starts_with("20"), "{object}");
+        assert_eq!(object["@version"], "1");
+        assert_eq!(object["level"], "warn");
+        assert_eq!(object["message"], "disk full");
+        assert_eq!(object["msg"], "own");
+        assert_eq!(object["fields.level"], 3);
+        assert_eq!(object["service"], "registry");
+        let object: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+        assert_eq!((&object["@version"], &object["fields.@version"]), (&"1".into(), &2.into()));
+    }
+
+    #[test]
+    fn a_line_can_say_where_it_comes_from() {
+        for formatter in [Formatter::Text, Formatter::Json] {
+            let log = Log { report_caller: true, ..log(formatter) };
+            let lines = lines(&log, || tracing::info!("here"));
+            let place = concat!("crates/orlop/", "src/logging.rs:");
+            assert!(lines[0].contains("file") && lines[0].contains(place), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_level_can_change_while_the_log_is_written() {
+        let page = Page::default();
+        let output = page.clone();
+        let (subscriber, handle) = subscriber(&log(Formatter::Text), move || output.clone(), false);
+        tracing::subscriber::with_default(subscriber, || {
+            let talk = || tracing::debug!("detail");
+            talk();
+            let debug = Log { level: Level::Debug, ..log(Formatter::Text) };
+            handle.reload(filter(&debug)).unwrap();
+            talk();
+            handle.reload(filter(&log(Formatter::Text))).unwrap();
+            talk();
+        });
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("detail").count(), 1, "{text}");
     }
 
     #[test]

@@ -13,9 +13,11 @@ mod config_command;
 mod export;
 mod garbage_collect;
 mod generate;
+mod health;
 mod import;
 mod logging;
 mod progress;
+mod reload;
 mod serve;
 mod store;
 mod transport;
@@ -74,7 +76,7 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
 
 async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(serve) => serve::run(&loaded, !serve.no_import).await,
+        Command::Serve(serve) => serve::run(&loaded, serve).await,
         Command::Check(check) => check::run(&loaded.config, check.quick).await,
         Command::Import(import) => import::run(&loaded.config, import).await,
         Command::Export(export) => export::run(&loaded.config, export).await,

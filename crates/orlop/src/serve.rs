@@ -11,16 +11,18 @@ use registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
-use web::{Debug, Metrics, Service};
+use web::{Debug, Health, Metrics, Service};
 
-use crate::config::{Authenticator, Config, Formatter, IndexChildren, Jwks, Loaded, UploadPurging};
-use crate::{access, adoption, store, transport};
+use crate::config::{Authenticator, Config, IndexChildren, Jwks, Loaded, Mode, UploadPurging};
+use crate::health::Checks;
+use crate::reload::{Reload, Watch};
+use crate::{access, adoption, cli, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// `import`: whether repositories of registry:2 in the data folder are taken over.
-pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCode> {
+/// Serves what `loaded` says until a signal ends it.
+pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
     if let Some(what) = not_wired(config) {
         bail!("{what} comes with a later version of Orlop; this one does not start with it");
@@ -34,17 +36,22 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
     let access = access::open(config)?;
     let store = store::open(config).await?;
     let registry = &store.registry;
+    let checks = Checks::new(&config.health, registry)?;
 
     announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
-    adoption::begin(registry, import).await?;
+    adoption::begin(registry, !options.no_import).await?;
 
     let shutdown = Shutdown::default();
-    let metrics = Metrics::default();
-    let service = Service::new(registry.clone(), web_config(config, access)?, metrics.clone());
+    let (health, metrics) = (Health::default(), Metrics::default());
+    let face = web_config(config, access, health.clone())?;
+    let service = Service::new(registry.clone(), face, metrics.clone());
+    checks.run(&health, &shutdown.ending());
+    let mode = Mode::of(options.strict);
+    let reload = Reload { started: loaded, mode, tls: protocols.tls.clone() };
     tokio::spawn(serve(listener, protocols, service, metrics.clone(), shutdown.ending()));
     if let Some(listener) = debug_listener {
         let path = config.http.prometheus_path.clone();
-        let debug = Debug::new(registry.clone(), metrics, path);
+        let debug = Debug::new(registry.clone(), health, metrics, path);
         tokio::spawn(serve_debug(listener, debug, shutdown.ending()));
     }
     match config.storage.upload_purging {
@@ -55,7 +62,7 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
         None => {}
     }
 
-    wait_for_signal().await?;
+    run_until_signal(&reload).await?;
     tracing::info!(limit = ?config.http.drain_timeout, "stopping: running requests may finish");
     if !shutdown.run(config.http.drain_timeout).await {
         tracing::warn!("some requests did not finish in time; their uploads can be resumed");
@@ -70,17 +77,12 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
 /// What the configuration asks for and this file does not do yet: a registry that is open by
 /// mistake is the worst that could happen.
 pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
-    let Config { log, storage, auth, health, validation, .. } = config;
+    let Config { storage, auth, validation, .. } = config;
     let urls = validation.urls.as_ref();
     [
         (has_jwks_url(&auth.authenticator), "auth.token.jwks: a URL"),
         (storage.read_only, "storage.maintenance.readonly"),
         (!storage.middleware.is_empty(), "middleware.storage"),
-        (!health.files.is_empty(), "health.file"),
-        (!health.http.is_empty(), "health.http"),
-        (!health.tcp.is_empty(), "health.tcp"),
-        (log.formatter == Formatter::Logstash, "log.formatter: logstash"),
-        (log.report_caller, "log.reportcaller"),
         (urls.is_some_and(|urls| !urls.allow.is_empty()), "validation.manifests.urls.allow"),
         (urls.is_some_and(|urls| !urls.deny.is_empty()), "validation.manifests.urls.deny"),
         (
@@ -131,12 +133,13 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     }
 }
 
-fn web_config(config: &Config, access: Access) -> anyhow::Result<web::Config> {
+fn web_config(config: &Config, access: Access, health: Health) -> anyhow::Result<web::Config> {
     let http = &config.http;
     let mut web = web::Config::new(http.host.clone(), http.relative_urls);
     web.max_catalog_entries = config.catalog_max_entries.into();
     web.max_tags = config.tags_max.into();
     web.access = access;
+    web.health = health;
     web.trusted_proxies = transport::trusted_proxies(config)?;
     web.urls.prefix = Prefix::parse(&http.prefix)
         .with_context(|| format!("http.prefix: {:?} is not a path", http.prefix))?;
@@ -167,17 +170,17 @@ async fn purge_uploads(registry: Registry, purging: UploadPurging) {
     }
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let mut file = Watch::new(reload.started.source.as_deref()).await;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                tracing::info!("SIGHUP: nothing is reloaded in this version; stop with SIGTERM");
-            }
+            _ = hangup.recv() => reload.run(),
+            () = file.changed() => reload.run(),
         }
     }
     // The second one does not wait.

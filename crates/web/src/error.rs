@@ -70,6 +70,12 @@ impl Error {
             .with_status(StatusCode::NOT_FOUND)
     }
 
+    /// A health check fails: nothing is answered until it is good again.
+    pub(crate) fn unhealthy() -> Self {
+        Self::new(ErrorCode::Unavailable, ErrorCode::Unavailable.message())
+            .with_detail(json!("health check failed: please see /debug/health"))
+    }
+
     /// The first error's code.
     pub(crate) fn code(&self) -> &'static str {
         self.entries.first().map_or("UNKNOWN", |entry| entry.code.as_str())

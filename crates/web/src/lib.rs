@@ -12,6 +12,7 @@ mod activity;
 mod client;
 mod debug;
 mod error;
+mod health;
 mod metrics;
 mod query;
 mod request_body;
@@ -24,6 +25,7 @@ mod v2;
 
 pub use client::Connection;
 pub use debug::Debug;
+pub use health::Health;
 pub use metrics::Metrics;
 pub use request_body::RequestBody;
 pub use response_body::ResponseBody;

@@ -1,9 +1,12 @@
 //! What is counted, for Prometheus. Labels have few values; names of repositories are not labels.
 
+mod compatible;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use http::request::Parts;
 use http::{Method, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -12,6 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use compatible::Compatible;
 
 /// Upper bounds of the histogram's buckets in seconds: a manifest takes microseconds, a layer
 /// minutes.
@@ -34,6 +39,8 @@ struct Shared {
     in_flight: Gauge,
     connections: Gauge<i64, std::sync::atomic::AtomicI64>,
     refused_connections: Counter<u64, AtomicU64>,
+    failing_checks: Family<CheckLabels, Gauge>,
+    compatible: Compatible,
 }
 
 /// What a request was about.
@@ -86,6 +93,12 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+/// The names of checks come from the configuration.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct CheckLabels {
+    check: String,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::default();
@@ -96,7 +109,10 @@ impl Default for Metrics {
         let in_flight = Gauge::default();
         let connections = Gauge::default();
         let refused_connections = Counter::default();
-        let mut registry = Registry::with_prefix("orlop");
+        let failing_checks = Family::default();
+        let mut root = Registry::default();
+        let compatible = Compatible::register(&mut root);
+        let registry = root.sub_registry_with_prefix("orlop");
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
             "http_request_duration_seconds",
@@ -120,8 +136,13 @@ impl Default for Metrics {
             "Connections that ended with a protocol error or a timeout",
             refused_connections.clone(),
         );
+        registry.register(
+            "health_check_failing",
+            "1 for a health check that fails, else 0",
+            failing_checks.clone(),
+        );
         let shared = Shared {
-            registry,
+            registry: root,
             requests,
             durations,
             response_bytes,
@@ -129,6 +150,8 @@ impl Default for Metrics {
             in_flight,
             connections,
             refused_connections,
+            failing_checks,
+            compatible,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -136,10 +159,15 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a request that begins.
-    pub(crate) fn begin(&self, handler: Handler, method: &Method) -> Measured<'_> {
+    pub(crate) fn begin(&self, handler: Handler, parts: &Parts) -> Measured<'_> {
         self.shared.in_flight.inc();
-        let labels = HandlerLabels { handler: handler.label(), method: method_label(method) };
-        Measured { metrics: self, labels, started: Instant::now() }
+        let compatible = compatible::knows(handler).then_some(&self.shared.compatible);
+        let (handler, method) = (handler.label(), method_label(&parts.method));
+        if let Some(compatible) = compatible {
+            compatible.begin(handler, parts);
+        }
+        let labels = HandlerLabels { handler, method };
+        Measured { metrics: self, compatible, labels, started: Instant::now() }
     }
 
     /// Counts what became of a request's credentials: one of the few words that access has for it.
@@ -158,6 +186,12 @@ impl Metrics {
         }
     }
 
+    /// What has become of a health check.
+    pub(crate) fn checked(&self, check: String, fails: bool) {
+        let labels = CheckLabels { check };
+        self.shared.failing_checks.get_or_create(&labels).set(i64::from(fails));
+    }
+
     /// All of it in the text format of OpenMetrics.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
@@ -170,6 +204,7 @@ impl Metrics {
 /// A request that is being handled.
 pub(crate) struct Measured<'a> {
     metrics: &'a Metrics,
+    compatible: Option<&'a Compatible>,
     labels: HandlerLabels,
     started: Instant,
 }
@@ -180,14 +215,21 @@ impl Measured<'_> {
         let HandlerLabels { handler, method } = self.labels;
         let labels = RequestLabels { handler, method, code: status.as_u16() };
         shared.requests.get_or_create(&labels).inc();
-        shared.durations.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
+        let took = self.started.elapsed().as_secs_f64();
+        shared.durations.get_or_create(&self.labels).observe(took);
         shared.response_bytes.get_or_create(&self.labels).inc_by(length);
+        if let Some(compatible) = self.compatible {
+            compatible.end(&self.labels, status, length, took);
+        }
     }
 }
 
 impl Drop for Measured<'_> {
     fn drop(&mut self) {
         self.metrics.shared.in_flight.dec();
+        if let Some(compatible) = self.compatible {
+            compatible.leave(self.labels.handler);
+        }
     }
 }
 

@@ -117,6 +117,11 @@ impl Shutdown {
 }
 
 impl Ending {
+    /// Waits until the end begins.
+    pub async fn begun(&mut self) {
+        self.reached(Phase::Draining).await;
+    }
+
     async fn reached(&mut self, phase: Phase) {
         // An error means that nobody is left to begin it, which is the same.
         let _ = self.phase.wait_for(|now| *now >= phase).await;

@@ -18,7 +18,7 @@ use crate::client::{Client, Connection};
 use crate::error::{Error, Result};
 use crate::metrics::{Handler, Metrics};
 use crate::query::Query;
-use crate::{RequestBody, Response, ResponseBody, access, search, urls, v2};
+use crate::{Health, RequestBody, Response, ResponseBody, access, search, urls, v2};
 
 /// How the registry shows itself on the wire.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Proxies that know better where a request comes from.
     pub trusted_proxies: Trusted,
+    /// While a check fails, every request is refused.
+    pub health: Health,
 }
 
 impl Config {
@@ -47,6 +49,7 @@ impl Config {
             access: Access::none(),
             headers: Vec::new(),
             trusted_proxies: Trusted::default(),
+            health: Health::default(),
         }
     }
 }
@@ -82,30 +85,13 @@ impl Service {
             Client::find(connection.peer, &parts.headers, &self.shared.config.trusted_proxies);
         let path = Route::parse(parts.uri.path(), &self.shared.config.urls.prefix);
         let handler = path.handler();
-        let measured = self.shared.metrics.begin(handler, &parts.method);
+        let measured = self.shared.metrics.begin(handler, &parts);
         let is_v2 = matches!(path, Route::Token | Route::V2(_));
 
-        let config = &self.shared.config;
-        // Who comes over a socket of this machine has no address.
-        let address = client.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let asked = access::admit(config, &parts, connection, &path, address);
-        let admitted = tokio_span(asked, &id).await;
-        if !config.access.is_open() {
-            self.shared.metrics.authenticated(match &admitted {
-                Ok(caller) => caller.outcome(),
-                Err(refused) => refused.refusal.outcome(),
-            });
-        }
-        let user = match &admitted {
-            Ok(caller) => caller.user().map(str::to_owned),
-            Err(refused) => refused.refusal.user().map(str::to_owned),
-        };
-        let result = match admitted {
-            Ok(caller) => {
-                let request = Request::new(self, &parts, connection, &caller);
-                tokio_span(self.route(&request, path, body, address), &id).await
-            }
-            Err(refused) => Err(refused.into()),
+        let (user, result) = if self.shared.config.health.is_good() {
+            self.answer(&parts, body, path, connection, client, &id).await
+        } else {
+            (None, Err(Error::unhealthy()))
         };
         let code = result.as_ref().err().map(Error::code);
         let mut response = result.unwrap_or_else(Error::into_response);
@@ -125,6 +111,37 @@ impl Service {
         Entry { id: &id, client, user, parts: &parts, status: response.status(), code, length }
             .write(started.elapsed());
         response
+    }
+
+    /// Admits a request and answers it; also says whose it is.
+    async fn answer(
+        &self,
+        parts: &Parts,
+        body: RequestBody,
+        path: Route,
+        connection: Connection,
+        client: Client,
+        id: &RequestId,
+    ) -> (Option<String>, Result) {
+        let config = &self.shared.config;
+        // Who comes over a socket of this machine has no address.
+        let address = client.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let asked = access::admit(config, parts, connection, &path, address);
+        let admitted = tokio_span(asked, id).await;
+        if !config.access.is_open() {
+            self.shared.metrics.authenticated(match &admitted {
+                Ok(caller) => caller.outcome(),
+                Err(refused) => refused.refusal.outcome(),
+            });
+        }
+        match admitted {
+            Ok(caller) => {
+                let request = Request::new(self, parts, connection, &caller);
+                let result = tokio_span(self.route(&request, path, body, address), id).await;
+                (caller.user().map(str::to_owned), result)
+            }
+            Err(refused) => (refused.refusal.user().map(str::to_owned), Err(refused.into())),
+        }
     }
 
     async fn route(

@@ -9,6 +9,7 @@
 //! keys ([`check`]), defaults are filled in ([`defaults`]), and what the server acts on becomes
 //! typed ([`settings`]).
 
+mod changes;
 mod check;
 mod defaults;
 mod duration;
@@ -74,6 +75,11 @@ impl Loaded {
     /// The configuration as YAML, each value with the place where it was set. Without secrets.
     pub(crate) fn show(&self) -> String {
         show::show(&self.tree)
+    }
+
+    /// The keys of which `later` says something else, in order.
+    pub(crate) fn changes(&self, later: &Self) -> Vec<String> {
+        changes::between(&self.tree, &later.tree)
     }
 
     /// How many keys are set, by a file or a variable.
