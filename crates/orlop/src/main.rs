@@ -13,6 +13,7 @@ mod export;
 mod import;
 mod logging;
 mod progress;
+mod purging;
 mod serve;
 mod store;
 mod transport;

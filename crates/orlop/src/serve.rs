@@ -7,14 +7,14 @@ use anyhow::{Context, bail};
 use auth::Access;
 use http::{HeaderName, HeaderValue};
 use net::Listener;
-use registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
+use web::redirect::{Redirect, Rewrite};
 use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
 use web::{Debug, Metrics, Service};
 
-use crate::config::{Authenticator, Config, Formatter, IndexChildren, Jwks, Loaded, UploadPurging};
-use crate::{access, adoption, store, transport};
+use crate::config::{Authenticator, Config, Formatter, Jwks, Loaded, StorageMiddleware};
+use crate::{access, adoption, purging, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -47,12 +47,8 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
         let debug = Debug::new(registry.clone(), metrics, path);
         tokio::spawn(serve_debug(listener, debug, shutdown.ending()));
     }
-    match config.storage.upload_purging {
-        Some(purging) if purging.dry_run => tracing::warn!(
-            "uploadpurging.dryrun: uploads that nobody goes on with are kept, not listed"
-        ),
-        Some(purging) => drop(tokio::spawn(purge_uploads(registry.clone(), purging))),
-        None => {}
+    if let Some(purging) = config.storage.upload_purging {
+        tokio::spawn(purging::run(registry.clone(), purging));
     }
 
     wait_for_signal().await?;
@@ -70,24 +66,14 @@ pub(crate) async fn run(loaded: &Loaded, import: bool) -> anyhow::Result<ExitCod
 /// What the configuration asks for and this file does not do yet: a registry that is open by
 /// mistake is the worst that could happen.
 pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
-    let Config { log, storage, auth, health, validation, .. } = config;
-    let urls = validation.urls.as_ref();
+    let Config { log, auth, health, .. } = config;
     [
         (has_jwks_url(&auth.authenticator), "auth.token.jwks: a URL"),
-        (storage.read_only, "storage.maintenance.readonly"),
-        (!storage.middleware.is_empty(), "middleware.storage"),
         (!health.files.is_empty(), "health.file"),
         (!health.http.is_empty(), "health.http"),
         (!health.tcp.is_empty(), "health.tcp"),
         (log.formatter == Formatter::Logstash, "log.formatter: logstash"),
         (log.report_caller, "log.reportcaller"),
-        (urls.is_some_and(|urls| !urls.allow.is_empty()), "validation.manifests.urls.allow"),
-        (urls.is_some_and(|urls| !urls.deny.is_empty()), "validation.manifests.urls.deny"),
-        (
-            matches!(validation.index_children, IndexChildren::Platforms(_)),
-            "validation.manifests.indexes.platforms: list",
-        ),
-        (!config.repository_classes.is_empty(), "policy.repository.classes"),
     ]
     .into_iter()
     .find_map(|(asked, what)| asked.then_some(what))
@@ -109,6 +95,7 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     tracing::info!(
         folder = %config.storage.root_directory.display(),
         deletes = if config.storage.delete_enabled { "on" } else { "off" },
+        read_only = config.storage.read_only,
         "data"
     );
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {
@@ -147,24 +134,39 @@ fn web_config(config: &Config, access: Access) -> anyhow::Result<web::Config> {
             .with_context(|| format!("http.headers: the value of {name} is not allowed"))?;
         web.headers.push((name, value));
     }
+    if config.storage.redirect {
+        web.redirect = redirect(&config.storage.middleware)?;
+    }
     Ok(web)
 }
 
-/// Removes uploads that nobody goes on with, now and then.
-async fn purge_uploads(registry: Registry, purging: UploadPurging) {
-    let mut due = tokio::time::interval(purging.interval.max(Duration::from_secs(1)));
-    loop {
-        due.tick().await;
-        match registry.purge_uploads(purging.age.as_secs()).await {
-            Ok(purged) if purged == registry::Purged::default() => {}
-            Ok(purged) => tracing::info!(
-                sessions = purged.sessions,
-                strays = purged.strays,
-                "removed uploads that nobody went on with"
-            ),
-            Err(error) => tracing::error!(%error, "cannot remove old uploads"),
+/// Where clients are sent for blobs.
+fn redirect(middleware: &[StorageMiddleware]) -> anyhow::Result<Redirect> {
+    let mut redirect = Redirect::default();
+    for entry in middleware {
+        match entry {
+            StorageMiddleware::Redirect { base_url } => {
+                if !redirect.push_target(base_url) {
+                    bail!("middleware.storage: redirect: baseurl is no URL that can be sent");
+                }
+            }
+            StorageMiddleware::Rewrite { scheme, host, trim_path_prefix } => {
+                let scheme = scheme.as_deref().map(str::parse).transpose();
+                let host = host.as_deref().map(str::parse).transpose();
+                redirect.push_rewrite(Rewrite {
+                    scheme: scheme.context("middleware.storage: rewrite: scheme")?,
+                    host: host.context("middleware.storage: rewrite: host")?,
+                    trim_path_prefix: trim_path_prefix.clone(),
+                });
+            }
         }
     }
+    if !middleware.is_empty() && !redirect.is_on() {
+        tracing::warn!(
+            "middleware.storage: nothing makes a URL that could be rewritten; blobs are served here"
+        );
+    }
+    Ok(redirect)
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

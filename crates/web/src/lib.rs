@@ -14,6 +14,7 @@ mod debug;
 mod error;
 mod metrics;
 mod query;
+pub mod redirect;
 mod request_body;
 mod response_body;
 mod search;
