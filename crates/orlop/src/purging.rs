@@ -9,7 +9,7 @@ use crate::config::UploadPurging;
 
 /// The longest wait before the first run. Servers that are started together do not all go through
 /// the same store at once.
-const FIRST_WITHIN: Duration = Duration::from_secs(60 * 60);
+const FIRST_WITHIN: Duration = Duration::from_hours(1);
 
 /// Uploads that a dry run lists, of each kind.
 const MAX_LISTED: u64 = 10_000;
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_first_run_is_within_the_limit_and_not_always_at_once() {
-        let limit = Duration::from_secs(3600);
+        let limit = Duration::from_hours(1);
         let waits: Vec<Duration> = (0..20).map(|_| random_below(limit)).collect();
         assert!(waits.iter().all(|wait| *wait < limit), "{waits:?}");
         assert!(waits.windows(2).any(|pair| pair[0] != pair[1]), "{waits:?}");
