@@ -17,6 +17,7 @@ mod health;
 mod import;
 mod logging;
 mod progress;
+mod purging;
 mod reload;
 mod serve;
 mod store;

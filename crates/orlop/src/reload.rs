@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use net::tls::Acceptor;
+use registry::Registry;
 
 use crate::config::{self, Config, Loaded, Mode};
 use crate::{logging, serve};
@@ -17,13 +18,16 @@ const LOOK: Duration = Duration::from_secs(3);
 
 /// Keys that need no restart. (The files of certificates and passwords are looked at by those who
 /// use them; the names of these files are not among these.)
-const RELOADABLE: [&str; 2] = ["log.accesslog.disabled", "log.level"];
+const RELOADABLE: [&str; 3] =
+    ["log.accesslog.disabled", "log.level", "storage.maintenance.readonly.enabled"];
 
 /// What can be reloaded, and where from.
 pub(crate) struct Reload<'a> {
     /// The configuration that the registry was started with.
     pub(crate) started: &'a Loaded,
     pub(crate) mode: Mode,
+    /// Takes changes, or does not.
+    pub(crate) registry: &'a Registry,
     /// Holds the certificates, where there is TLS.
     pub(crate) tls: Option<Acceptor>,
 }
@@ -60,6 +64,7 @@ impl Reload<'_> {
             bail!("{what} comes with a later version of Orlop");
         }
         logging::adjust(&loaded.config.log).context("log")?;
+        self.registry.set_read_only(loaded.config.storage.read_only);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

@@ -7,16 +7,16 @@ use anyhow::{Context, bail};
 use auth::Access;
 use http::{HeaderName, HeaderValue};
 use net::Listener;
-use registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
+use web::redirect::{Redirect, Rewrite};
 use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
 use web::{Debug, Health, Metrics, Service};
 
-use crate::config::{Authenticator, Config, IndexChildren, Jwks, Loaded, Mode, UploadPurging};
+use crate::config::{Authenticator, Config, Jwks, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
-use crate::{access, adoption, cli, store, transport};
+use crate::{access, adoption, cli, purging, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -47,19 +47,15 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     let service = Service::new(registry.clone(), face, metrics.clone());
     checks.run(&health, &shutdown.ending());
     let mode = Mode::of(options.strict);
-    let reload = Reload { started: loaded, mode, tls: protocols.tls.clone() };
+    let reload = Reload { registry, started: loaded, mode, tls: protocols.tls.clone() };
     tokio::spawn(serve(listener, protocols, service, metrics.clone(), shutdown.ending()));
     if let Some(listener) = debug_listener {
         let path = config.http.prometheus_path.clone();
         let debug = Debug::new(registry.clone(), health, metrics, path);
         tokio::spawn(serve_debug(listener, debug, shutdown.ending()));
     }
-    match config.storage.upload_purging {
-        Some(purging) if purging.dry_run => tracing::warn!(
-            "uploadpurging.dryrun: uploads that nobody goes on with are kept, not listed"
-        ),
-        Some(purging) => drop(tokio::spawn(purge_uploads(registry.clone(), purging))),
-        None => {}
+    if let Some(purging) = config.storage.upload_purging {
+        tokio::spawn(purging::run(registry.clone(), purging));
     }
 
     run_until_signal(&reload).await?;
@@ -77,22 +73,7 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
 /// What the configuration asks for and this file does not do yet: a registry that is open by
 /// mistake is the worst that could happen.
 pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
-    let Config { storage, auth, validation, .. } = config;
-    let urls = validation.urls.as_ref();
-    [
-        (has_jwks_url(&auth.authenticator), "auth.token.jwks: a URL"),
-        (storage.read_only, "storage.maintenance.readonly"),
-        (!storage.middleware.is_empty(), "middleware.storage"),
-        (urls.is_some_and(|urls| !urls.allow.is_empty()), "validation.manifests.urls.allow"),
-        (urls.is_some_and(|urls| !urls.deny.is_empty()), "validation.manifests.urls.deny"),
-        (
-            matches!(validation.index_children, IndexChildren::Platforms(_)),
-            "validation.manifests.indexes.platforms: list",
-        ),
-        (!config.repository_classes.is_empty(), "policy.repository.classes"),
-    ]
-    .into_iter()
-    .find_map(|(asked, what)| asked.then_some(what))
+    has_jwks_url(&config.auth.authenticator).then_some("auth.token.jwks: a URL")
 }
 
 fn has_jwks_url(authenticator: &Authenticator) -> bool {
@@ -111,6 +92,7 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     tracing::info!(
         folder = %config.storage.root_directory.display(),
         deletes = if config.storage.delete_enabled { "on" } else { "off" },
+        read_only = config.storage.read_only,
         "data"
     );
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {
@@ -150,24 +132,39 @@ fn web_config(config: &Config, access: Access, health: Health) -> anyhow::Result
             .with_context(|| format!("http.headers: the value of {name} is not allowed"))?;
         web.headers.push((name, value));
     }
+    if config.storage.redirect {
+        web.redirect = redirect(&config.storage.middleware)?;
+    }
     Ok(web)
 }
 
-/// Removes uploads that nobody goes on with, now and then.
-async fn purge_uploads(registry: Registry, purging: UploadPurging) {
-    let mut due = tokio::time::interval(purging.interval.max(Duration::from_secs(1)));
-    loop {
-        due.tick().await;
-        match registry.purge_uploads(purging.age.as_secs()).await {
-            Ok(purged) if purged == registry::Purged::default() => {}
-            Ok(purged) => tracing::info!(
-                sessions = purged.sessions,
-                strays = purged.strays,
-                "removed uploads that nobody went on with"
-            ),
-            Err(error) => tracing::error!(%error, "cannot remove old uploads"),
+/// Where clients are sent for blobs.
+fn redirect(middleware: &[StorageMiddleware]) -> anyhow::Result<Redirect> {
+    let mut redirect = Redirect::default();
+    for entry in middleware {
+        match entry {
+            StorageMiddleware::Redirect { base_url } => {
+                if !redirect.push_target(base_url) {
+                    bail!("middleware.storage: redirect: baseurl is no URL that can be sent");
+                }
+            }
+            StorageMiddleware::Rewrite { scheme, host, trim_path_prefix } => {
+                let scheme = scheme.as_deref().map(str::parse).transpose();
+                let host = host.as_deref().map(str::parse).transpose();
+                redirect.push_rewrite(Rewrite {
+                    scheme: scheme.context("middleware.storage: rewrite: scheme")?,
+                    host: host.context("middleware.storage: rewrite: host")?,
+                    trim_path_prefix: trim_path_prefix.clone(),
+                });
+            }
         }
     }
+    if !middleware.is_empty() && !redirect.is_on() {
+        tracing::warn!(
+            "middleware.storage: nothing makes a URL that could be rewritten; blobs are served here"
+        );
+    }
+    Ok(redirect)
 }
 
 async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {

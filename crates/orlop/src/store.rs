@@ -8,9 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use blobs::{Blobs, ErrorKind, FileSystem};
 use metadata::Metadata;
-use registry::{Owner, Registry};
+use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
 
-use crate::config::{Config, IndexChildren, Require};
+use crate::config::{self, Config, IndexChildren, Require};
 
 /// Where the database is, below the data folder.
 const DATABASE: &str = "orlop/metadata.sqlite";
@@ -43,7 +43,7 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
     }
     let lock = lock(root)?;
     let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
-    let registry = Registry::new(metadata, Arc::new(blobs), rules(config));
+    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
     claim(&registry, root).await?;
     Ok(Store { registry, _lock: lock })
 }
@@ -71,15 +71,33 @@ pub(crate) fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
     }
     let metadata = Metadata::open_sqlite_read_only(&database)?;
     let blobs = FileSystem::open_existing(root);
-    Ok(Registry::new(metadata, Arc::new(blobs), rules(config)))
+    Ok(Registry::new(metadata, Arc::new(blobs), rules(config)?))
 }
 
-fn rules(config: &Config) -> registry::Config {
-    registry::Config {
+fn rules(config: &Config) -> anyhow::Result<registry::Config> {
+    let urls = config.validation.urls.as_ref();
+    let urls = urls.map(|urls| LayerUrls::new(&urls.allow, &urls.deny)).transpose();
+    Ok(registry::Config {
         deletes: config.storage.delete_enabled,
-        require_children: config.validation.index_children == IndexChildren::All,
+        read_only: config.storage.read_only,
+        require_children: match &config.validation.index_children {
+            IndexChildren::All => Children::All,
+            IndexChildren::None => Children::None,
+            IndexChildren::Platforms(list) => Children::Of(list.iter().map(platform).collect()),
+        },
         require_blobs: config.validation.image_blobs == Require::All,
-    }
+        layer_urls: urls.context("validation.manifests.urls")?,
+        classes: config.repository_classes.iter().map(|name| class(name)).collect(),
+    })
+}
+
+fn platform(platform: &config::Platform) -> Platform {
+    Platform { os: platform.os.clone(), architecture: platform.architecture.clone() }
+}
+
+/// The configuration has no other names.
+fn class(name: &str) -> Class {
+    if name.eq_ignore_ascii_case("plugin") { Class::Plugin } else { Class::Image }
 }
 
 fn lock(root: &Path) -> anyhow::Result<File> {

@@ -25,6 +25,7 @@ impl Registry {
         digest: &Digest,
         mut chunks: Chunks,
     ) -> Result<StoredBlob, Error> {
+        self.check_read_write()?;
         let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
         run_to_end(self, async move {
             let upload = UploadId::now_v7();

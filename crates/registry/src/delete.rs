@@ -69,6 +69,7 @@ impl Registry {
     }
 
     fn check_deletes(&self) -> Result<(), Error> {
+        self.check_read_write()?;
         if self.shared.config.deletes { Ok(()) } else { Err(Error::DeletesDisabled) }
     }
 }

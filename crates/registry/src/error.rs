@@ -4,6 +4,8 @@ use metadata::Retry;
 use oci::{Digest, ManifestError, Reference, RepositoryName};
 use thiserror::Error;
 
+use crate::ClassRefused;
+
 /// A refusal, or a failure of what the registry stands on.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -23,6 +25,9 @@ pub enum Error {
         /// Bytes that came.
         found: u64,
     },
+    /// The manifest is of a class that may not be pushed.
+    #[error("{0}")]
+    ClassRefused(#[from] ClassRefused),
     /// Deletes are switched off.
     #[error("deletes are disabled in the configuration of this registry")]
     DeletesDisabled,
@@ -40,9 +45,17 @@ pub enum Error {
     /// The manifest breaks the rules of its kind.
     #[error("{0}")]
     ManifestInvalid(#[from] ManifestError),
-    /// The manifest names content that the repository does not have.
-    #[error("{} of the digests that the manifest names are not in the repository", .0.len())]
-    ManifestReferencesMissing(Vec<Digest>),
+    /// The manifest refers to what it may not refer to.
+    #[error(
+        "the manifest names {} URLs that are not allowed, and {} digests that are not in the \
+         repository", .urls.len(), .missing.len()
+    )]
+    ManifestReferences {
+        /// URLs of layers that are not allowed.
+        urls: Vec<String>,
+        /// Content that the repository does not have.
+        missing: Vec<Digest>,
+    },
     /// No manifest goes by this tag or digest.
     #[error("no manifest {reference} in {repository}")]
     ManifestUnknown {
@@ -71,6 +84,9 @@ pub enum Error {
         /// What was looked for.
         digest: Digest,
     },
+    /// Pushes and deletes are refused at present.
+    #[error("this registry is read-only at present: pulls work, pushes and deletes do not")]
+    ReadOnly,
     /// No such repository.
     #[error("no repository {0}")]
     RepositoryUnknown(RepositoryName),

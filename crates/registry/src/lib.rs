@@ -28,12 +28,14 @@ mod pull;
 mod purge;
 mod receive;
 mod referrers;
+mod rules;
 mod sessions;
 mod store;
 mod tags;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use blobs::Blobs;
 use bytes::Bytes;
@@ -51,9 +53,10 @@ pub use export::{ExportError, ExportProgress, Exported};
 pub use manifest::{ManifestPush, Precondition, PushedManifest};
 pub use metadata::adoption::Finding as AdoptionFinding;
 pub use pull::{PulledBlob, PulledManifest};
-pub use purge::Purged;
+pub use purge::{IdleUpload, Purged};
 pub use receive::{Chunks, Interrupted};
 pub use referrers::{ReferrersPage, ReferrersQuery};
+pub use rules::{Children, Class, ClassRefused, Config, LayerUrls, PatternError, Platform};
 pub use sessions::MAX_WAIT as MAX_UPLOAD_WAIT;
 pub use store::Owner;
 pub use upload::{ChunkRange, UploadProgress};
@@ -63,23 +66,6 @@ const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
 
 /// Work that runs to its end whether or not its client stays, at most at once.
 const MAX_WORK: u32 = 1 << 20;
-
-/// What the registry refuses and what it lets pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Whether tags, manifests and blobs may be deleted.
-    pub deletes: bool,
-    /// Whether an index is accepted only with all its manifests present.
-    pub require_children: bool,
-    /// Whether an image is accepted only with its configuration and layers present.
-    pub require_blobs: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { deletes: true, require_children: true, require_blobs: true }
-    }
-}
 
 /// A registry over one database and one store. Clones share them.
 #[derive(Clone)]
@@ -91,6 +77,7 @@ struct Shared {
     metadata: Metadata,
     blobs: Arc<dyn Blobs>,
     config: Config,
+    read_only: AtomicBool,
     sessions: sessions::Sessions,
     round: adopt::Round,
     /// A permit for each piece of work that must run to its end.
@@ -108,9 +95,35 @@ impl Registry {
         let sessions = sessions::Sessions::default();
         let round = adopt::Round::default();
         let work = Arc::new(Semaphore::new(MAX_WORK as usize));
+        let read_only = AtomicBool::new(config.read_only);
         Self {
-            shared: Arc::new(Shared { metadata, blobs, config, sessions, round, work, manifests }),
+            shared: Arc::new(Shared {
+                metadata,
+                blobs,
+                config,
+                read_only,
+                sessions,
+                round,
+                work,
+                manifests,
+            }),
         }
+    }
+
+    /// Refuses pushes and deletes from now on, or takes them again. What has begun goes on to its
+    /// end; adoption goes on, too.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.shared.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// Whether pushes and deletes are refused.
+    pub fn is_read_only(&self) -> bool {
+        self.shared.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Refuses what changes something while nothing may be changed.
+    pub(crate) fn check_read_write(&self) -> Result<(), Error> {
+        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// Waits until every upload that was being received is saved: after this the process may end.

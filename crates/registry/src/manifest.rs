@@ -7,7 +7,8 @@ use metadata::manifests::{NewManifest, ReferenceKind};
 use metadata::{Durability, Tx, repositories, tags};
 use oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
-use crate::{Config, Error, Registry, clock};
+use crate::rules::{Config, check_class};
+use crate::{Error, Registry, clock};
 
 /// A manifest that a client pushes.
 #[derive(Clone, Debug)]
@@ -64,8 +65,11 @@ pub struct PushedManifest {
 /// All that the transaction needs to know.
 struct Accepted {
     push: ManifestPush,
-    config: Config,
     manifest: NewManifest,
+    /// What must be in the repository, each once.
+    required: Vec<(Digest, ReferenceKind)>,
+    /// URLs that layers may not name.
+    forbidden_urls: Vec<String>,
     blob: metadata::blobs::NewBlob,
     tags: Vec<Tag>,
 }
@@ -73,7 +77,10 @@ struct Accepted {
 impl Registry {
     /// Accepts a manifest: checks it, stores it, and points tags at it.
     pub async fn push_manifest(&self, push: ManifestPush) -> Result<PushedManifest, Error> {
+        self.check_read_write()?;
+        let config = &self.shared.config;
         let parsed = Manifest::parse(&push.content, push.content_type.as_deref())?;
+        check_class(&config.classes, &parsed)?;
         let sha256 = Digest::sha256(&push.content);
         let digest = check_digest(&push, sha256)?;
         let blob = metadata::blobs::NewBlob {
@@ -83,8 +90,9 @@ impl Registry {
             location: None,
         };
         let mut accepted = Accepted {
-            config: self.shared.config,
             manifest: describe(&parsed, digest),
+            required: required(config, &parsed),
+            forbidden_urls: forbidden_urls(config, &parsed),
             blob,
             tags: all_tags(&push),
             push,
@@ -157,22 +165,34 @@ pub(crate) fn describe(parsed: &Manifest, digest: Digest) -> NewManifest {
     }
 }
 
+/// What must be in the repository before the manifest, each once.
+fn required(config: &Config, parsed: &Manifest) -> Vec<(Digest, ReferenceKind)> {
+    let blobs = if config.require_blobs { parsed.required_blobs() } else { Vec::new() };
+    let blobs = blobs.into_iter().map(|blob| (blob.digest, ReferenceKind::Layer));
+    let children = parsed.children().iter();
+    let children = children.filter(|child| config.require_children.include(child));
+    let children = children.map(|child| (child.digest, ReferenceKind::Child));
+    let mut seen = HashSet::new();
+    blobs.chain(children).filter(|(digest, _)| seen.insert(*digest)).collect()
+}
+
+/// URLs of layers that the rules do not let pass, each once.
+fn forbidden_urls(config: &Config, parsed: &Manifest) -> Vec<String> {
+    let Some(rules) = &config.layer_urls else {
+        return Vec::new();
+    };
+    let mut seen = HashSet::new();
+    let urls = parsed.layers.iter().flat_map(|layer| &layer.urls);
+    urls.filter(|url| !rules.pass(url) && seen.insert(*url)).cloned().collect()
+}
+
 /// Refuses a manifest whose condition does not hold or whose references are missing.
 async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     let push = &accepted.push;
     check_preconditions(tx, &push.repository, &push.reference, &push.preconditions).await?;
     let repository = repositories::find(tx, &push.repository).await?;
     let mut missing = Vec::new();
-    let mut seen = HashSet::new();
-    for (digest, kind) in &accepted.manifest.references {
-        let required = match kind {
-            ReferenceKind::Config | ReferenceKind::Layer => accepted.config.require_blobs,
-            ReferenceKind::Child => accepted.config.require_children,
-            ReferenceKind::ForeignLayer => false,
-        };
-        if !required || !seen.insert(digest) {
-            continue;
-        }
+    for (digest, kind) in &accepted.required {
         let present = match (repository, kind) {
             (None, _) => false,
             (Some(repository), ReferenceKind::Child) => {
@@ -184,7 +204,11 @@ async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
             missing.push(*digest);
         }
     }
-    if missing.is_empty() { Ok(()) } else { Err(Error::ManifestReferencesMissing(missing)) }
+    let urls = &accepted.forbidden_urls;
+    if missing.is_empty() && urls.is_empty() {
+        return Ok(());
+    }
+    Err(Error::ManifestReferences { urls: urls.clone(), missing })
 }
 
 /// Refuses what a client wants to do with `reference` if it is not what the client believes.

@@ -21,6 +21,7 @@ impl Registry {
         from: Option<&RepositoryName>,
         may_pull: impl Fn(&RepositoryName) -> bool,
     ) -> Result<bool, Error> {
+        self.check_read_write()?;
         let source = match from {
             Some(from) => from.clone(),
             None => match self.find_holder(digest, may_pull).await? {

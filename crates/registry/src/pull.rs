@@ -56,11 +56,17 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<u64, Error> {
-        let blob = self.find_blob(repository, digest).await?;
-        match self.blobs().size(&blob.digest, blob.location.as_deref()).await? {
-            Some(size) if size == blob.size => Ok(size),
-            found => Err(blob_gone(repository, digest, blob.size, found)),
-        }
+        Ok(self.find_whole_blob(repository, digest).await?.size)
+    }
+
+    /// Where the blob's bytes are, as a path below the root of the store, if the repository serves
+    /// it: the place that the distribution registry would have for them.
+    pub async fn locate_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<String, Error> {
+        Ok(store_path(&self.find_whole_blob(repository, digest).await?.digest))
     }
 
     /// Opens the blob for reading, if the repository serves it.
@@ -81,6 +87,19 @@ impl Registry {
             Ok(PulledBlob { size: blob.size, content })
         } else {
             Err(blob_gone(repository, digest, blob.size, Some(content.size())))
+        }
+    }
+
+    /// The blob, if its bytes are there.
+    async fn find_whole_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Blob, Error> {
+        let blob = self.find_blob(repository, digest).await?;
+        match self.blobs().size(&blob.digest, blob.location.as_deref()).await? {
+            Some(size) if size == blob.size => Ok(blob),
+            found => Err(blob_gone(repository, digest, blob.size, found)),
         }
     }
 
@@ -131,6 +150,12 @@ pub(crate) async fn read_whole(blobs: &dyn Blobs, blob: &Blob) -> Result<Bytes, 
         content.extend_from_slice(&part);
     }
     Ok(content.freeze())
+}
+
+/// The store's layout is that of the distribution registry.
+fn store_path(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("/docker/registry/v2/blobs/{}/{hex:.2}/{hex}/data", digest.algorithm().as_str())
 }
 
 /// The answer for a blob whose file is missing or has another size. Clients take "unknown" as a

@@ -17,12 +17,31 @@ pub struct Purged {
     pub strays: u64,
 }
 
+/// An upload that nobody went on with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IdleUpload {
+    /// Its name.
+    pub id: String,
+    /// Seconds since it was begun; `None` if its name does not say.
+    pub age_seconds: Option<u64>,
+    /// Whether it is only a file, which belongs to no session.
+    pub is_stray: bool,
+}
+
+impl IdleUpload {
+    fn new(id: String, is_stray: bool) -> Self {
+        let begun = id.parse::<UploadId>().ok().and_then(|id| id.get_timestamp());
+        let now = u64::try_from(clock::now() / 1_000_000).unwrap_or_default();
+        let age_seconds = begun.map(|begun| now.saturating_sub(begun.to_unix().0));
+        Self { id, age_seconds, is_stray }
+    }
+}
+
 impl Registry {
     /// Removes the uploads that were last written to over `age_seconds` ago.
     pub async fn purge_uploads(&self, age_seconds: u64) -> Result<Purged, Error> {
         let mut purged = Purged::default();
-        let age = i64::try_from(age_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let before = clock::now().saturating_sub(age);
+        let before = idle_before(age_seconds);
         loop {
             let idle = self
                 .metadata()
@@ -59,9 +78,40 @@ impl Registry {
         Ok(purged)
     }
 
+    /// What [`purge_uploads`](Self::purge_uploads) would remove, the longest begun first: at most
+    /// `limit` of each kind.
+    pub async fn list_idle_uploads(
+        &self,
+        age_seconds: u64,
+        limit: u64,
+    ) -> Result<Vec<IdleUpload>, Error> {
+        let input = (idle_before(age_seconds), limit);
+        let sessions = self
+            .metadata()
+            .read(&input, |tx, (before, limit)| Box::pin(uploads::idle_since(tx, *before, *limit)))
+            .await?;
+        let mut idle: Vec<IdleUpload> =
+            sessions.into_iter().map(|id| IdleUpload::new(id, false)).collect();
+        let mut strays = 0;
+        for id in self.blobs().stale_uploads(age_seconds).await? {
+            if strays < limit && !self.has_session(id).await? {
+                idle.push(IdleUpload::new(id.to_string(), true));
+                strays += 1;
+            }
+        }
+        idle.sort_by_key(|upload| std::cmp::Reverse(upload.age_seconds));
+        Ok(idle)
+    }
+
     async fn has_session(&self, id: UploadId) -> Result<bool, Error> {
         let id = id.to_string();
         let exists = self.metadata().read(&id, |tx, id| Box::pin(uploads::exists(tx, id))).await?;
         Ok(exists)
     }
+}
+
+/// The time before which an upload of this age was written to, in microseconds.
+fn idle_before(age_seconds: u64) -> i64 {
+    let age = i64::try_from(age_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    clock::now().saturating_sub(age)
 }

@@ -39,6 +39,7 @@ impl Registry {
         repository: &RepositoryName,
         algorithm: Option<Algorithm>,
     ) -> Result<UploadProgress, Error> {
+        self.check_read_write()?;
         self.ensure_adopted(repository).await?;
         let id = UploadId::now_v7().to_string();
         let state = uploads::Upload {
@@ -80,6 +81,7 @@ impl Registry {
         range: Option<ChunkRange>,
         chunks: Chunks,
     ) -> Result<UploadProgress, Error> {
+        self.check_read_write()?;
         let session = Session::new(self, repository, id);
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
@@ -100,6 +102,7 @@ impl Registry {
         range: Option<ChunkRange>,
         chunks: Chunks,
     ) -> Result<StoredBlob, Error> {
+        self.check_read_write()?;
         let session = Session::new(self, repository, id);
         let digest = *digest;
         run_to_end(self, async move {
@@ -129,6 +132,7 @@ impl Registry {
 
     /// Ends a session and frees its space.
     pub async fn cancel_upload(&self, repository: &RepositoryName, id: &str) -> Result<(), Error> {
+        self.check_read_write()?;
         let session = Session::new(self, repository, id);
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;

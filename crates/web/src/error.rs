@@ -59,7 +59,7 @@ impl Error {
 
     /// A method that the resource does not have.
     pub(crate) fn method(allowed: &[Method]) -> Self {
-        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let allowed = list_methods(allowed);
         Self::new(ErrorCode::Unsupported, format!("this resource takes {allowed}"))
             .with_header(header::ALLOW, allowed)
     }
@@ -111,6 +111,7 @@ impl From<RegistryError> for Error {
                     .with_header(header::RANGE, received_range(received))
             }
             RegistryError::ChunkSize { .. } => Self::new(ErrorCode::SizeInvalid, message),
+            RegistryError::ClassRefused(_) => Self::new(ErrorCode::Denied, message),
             RegistryError::DeletesDisabled => Self::new(ErrorCode::Unsupported, message),
             RegistryError::DigestMismatch { expected, found } => {
                 Self::new(ErrorCode::DigestInvalid, message)
@@ -122,14 +123,23 @@ impl From<RegistryError> for Error {
                     .with_status(StatusCode::PAYLOAD_TOO_LARGE)
             }
             RegistryError::ManifestInvalid(_) => Self::new(ErrorCode::ManifestInvalid, message),
-            RegistryError::ManifestReferencesMissing(digests) => {
-                let entry = |digest: oci::Digest| ErrorEntry {
+            RegistryError::ManifestReferences { urls, missing: digests } => {
+                let forbidden = |url: String| ErrorEntry {
+                    code: ErrorCode::ManifestInvalid,
+                    message: "a layer names a URL that this registry does not allow".to_owned(),
+                    detail: Some(json!({ "url": url })),
+                };
+                let missing = |digest: oci::Digest| ErrorEntry {
                     code: ErrorCode::ManifestBlobUnknown,
                     message: ErrorCode::ManifestBlobUnknown.message().to_owned(),
                     detail: Some(json!({ "digest": digest })),
                 };
-                let entries = digests.into_iter().map(entry).collect();
-                Self { entries, ..Self::new(ErrorCode::ManifestBlobUnknown, message) }
+                let entries = urls
+                    .into_iter()
+                    .map(forbidden)
+                    .chain(digests.into_iter().map(missing))
+                    .collect();
+                Self { entries, ..Self::new(ErrorCode::ManifestInvalid, message) }
             }
             RegistryError::ManifestUnknown { .. } => Self::new(ErrorCode::ManifestUnknown, message),
             RegistryError::Metadata(error) => match error.kind() {
@@ -141,6 +151,8 @@ impl From<RegistryError> for Error {
                 Self::new(ErrorCode::PreconditionFailed, message)
                     .with_detail(json!({ "current": current }))
             }
+            RegistryError::ReadOnly => Self::new(ErrorCode::Unsupported, message)
+                .with_header(header::ALLOW, "GET, HEAD".to_owned()),
             RegistryError::RepositoryUnknown(name) => {
                 Self::new(ErrorCode::NameUnknown, message).with_detail(json!({ "name": name }))
             }
@@ -214,11 +226,15 @@ pub(crate) fn refuse_delete(error: RegistryError, allowed: &[Method]) -> Error {
     let error = Error::from(error);
     if is_off {
         let left = allowed.iter().filter(|method| **method != Method::DELETE);
-        let left = left.map(Method::as_str).collect::<Vec<_>>().join(", ");
-        error.with_header(header::ALLOW, left)
+        error.with_header(header::ALLOW, list_methods(left))
     } else {
         error
     }
+}
+
+/// Methods as `Allow` has them.
+pub(crate) fn list_methods<'a>(methods: impl IntoIterator<Item = &'a Method>) -> String {
+    methods.into_iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// How far an upload has come, as `Range` says it: the last byte's place, and 0 for none.

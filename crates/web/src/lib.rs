@@ -15,6 +15,7 @@ mod error;
 mod health;
 mod metrics;
 mod query;
+pub mod redirect;
 mod request_body;
 mod response_body;
 mod search;

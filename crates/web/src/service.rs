@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use crate::access_log::{Entry, RequestId};
 use crate::client::{Client, Connection};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, list_methods};
 use crate::metrics::{Handler, Metrics};
 use crate::query::Query;
+use crate::redirect::Redirect;
 use crate::{Health, RequestBody, Response, ResponseBody, access, search, urls, v2};
 
 /// How the registry shows itself on the wire.
@@ -29,6 +30,8 @@ pub struct Config {
     pub max_catalog_entries: u64,
     /// The largest page of tags that `n` can ask for.
     pub max_tags: u64,
+    /// Where clients are sent for blobs.
+    pub redirect: Redirect,
     /// Who may do what.
     pub access: Access,
     /// Headers that every answer carries.
@@ -46,6 +49,7 @@ impl Config {
             urls: urls::Config { host, relative, prefix: urls::Prefix::default() },
             max_catalog_entries: 1000,
             max_tags: 1000,
+            redirect: Redirect::default(),
             access: Access::none(),
             headers: Vec::new(),
             trusted_proxies: Trusted::default(),
@@ -155,7 +159,12 @@ impl Service {
         if request.method() == Method::CONNECT {
             return Err(Error::method(&[Method::GET, Method::HEAD]));
         }
+        let is_preflight = *request.method() == Method::OPTIONS;
         match route {
+            Route::Search if is_preflight => Ok(options(&v2::READ)),
+            Route::Token if is_preflight && self.shared.config.access.issues_tokens() => {
+                Ok(options(&v2::READ))
+            }
             Route::V2(path) => v2::handle(request, path, body).await,
             Route::Root => Ok(root()),
             Route::Search => search::handle(request).await,
@@ -298,6 +307,16 @@ pub(crate) fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
+}
+
+/// What can be done with a resource, for whoever asks with `OPTIONS`: browsers, before they send
+/// a request of another site.
+pub(crate) fn options(allowed: &[Method]) -> Response {
+    let mut response = empty(StatusCode::OK);
+    if let Ok(allowed) = HeaderValue::from_str(&list_methods(allowed)) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 

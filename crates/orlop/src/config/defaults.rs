@@ -13,11 +13,12 @@ const SYSTEM_DATA: &str = "/var/lib/registry";
 /// Where no configuration file is given: a registry for the person at this machine.
 pub(super) fn of_a_first_start(
     environment: &BTreeMap<String, String>,
-) -> [(&'static str, String); 3] {
+) -> [(&'static str, String); 4] {
     [
         ("http.addr", "127.0.0.1:5000".to_owned()),
         ("storage.filesystem.rootdirectory", user_data(environment).display().to_string()),
         ("storage.delete.enabled", "true".to_owned()),
+        ("validation.manifests.urls.allow", "^https?://".to_owned()),
     ]
 }
 

@@ -75,7 +75,7 @@ pub(super) static KEYS: &[Key] = &[
     key("storage.maintenance.uploadpurging.enabled", Boolean, "true", "Whether uploads that their clients gave up are removed"),
     key("storage.maintenance.uploadpurging.age", Period, "168h", "How long an upload may lie untouched"),
     key("storage.maintenance.uploadpurging.interval", Period, "24h", "How often to look"),
-    key("storage.maintenance.uploadpurging.dryrun", Boolean, "false", "Removes nothing"),
+    key("storage.maintenance.uploadpurging.dryrun", Boolean, "false", "Lists in the log what would be removed, and removes nothing"),
     key("storage.maintenance.readonly.enabled", Boolean, "false", "Refuses pushes and deletes"),
     key("storage.tag.concurrencylimit", Whole(0, i64::MAX), "", "Not needed: a manifest's tags are one query"),
     section("storage.s3", "An S3-compatible store; also `s3aws`").optional().later(),
@@ -319,7 +319,7 @@ pub(super) static KEYS: &[Key] = &[
 
     key("validation.enabled", Boolean, "", "").older("validation.disabled"),
     key("validation.disabled", Boolean, "false", "Leaves out the checks of URLs and of the images in an index"),
-    key("validation.manifests.urls.allow.[]", Pattern, "", "The URLs that a layer may name as its place; none without `allow` and `deny`"),
+    key("validation.manifests.urls.allow.[]", Pattern, "", "The URLs that a layer may name as its place; none without `allow` and `deny`, and `^https?://` without a file"),
     key("validation.manifests.urls.deny.[]", Pattern, "", "The URLs that it may not"),
     key("validation.manifests.indexes.platforms", OneOf(&["all", "none", "list"]), "all", "Which images of an index must be there when it is pushed"),
     key("validation.manifests.indexes.platformlist.[].os", Text, "", "With `list`: those of these platforms").required(),

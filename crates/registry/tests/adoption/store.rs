@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use blobs::FileSystem;
 use metadata::Metadata;
 use oci::Digest;
-use registry::{Adoption, AdoptionProgress, Config, Registry};
+use registry::{Adoption, AdoptionProgress, Children, Config, Registry};
 use tempfile::TempDir;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -35,7 +35,8 @@ impl Store {
     pub(crate) async fn open(&self) -> Registry {
         let blobs = FileSystem::open(self.root()).unwrap();
         let metadata = Metadata::open_sqlite(&self.root().join("orlop/db")).await.unwrap();
-        let rules = Config { require_blobs: false, require_children: false, deletes: true };
+        let rules =
+            Config { require_blobs: false, require_children: Children::None, ..Config::default() };
         Registry::new(metadata, Arc::new(blobs), rules)
     }
 

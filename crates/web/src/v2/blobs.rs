@@ -7,28 +7,35 @@ use oci::{ByteRange, Digest, ErrorCode, RangeRequest, RepositoryName, parse_rang
 
 use crate::error::{Error, Result, refuse_delete};
 use crate::service::{Request, empty, etag, matches_etag, parse_digest};
+use crate::v2::path;
 use crate::{Response, ResponseBody};
-
-const ALLOWED: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
 
 pub(crate) async fn handle(
     request: &Request<'_>,
     repository: &RepositoryName,
     digest: &str,
 ) -> Result {
-    if !ALLOWED.contains(request.method()) {
-        return Err(Error::method(&ALLOWED));
-    }
     let digest = parse_digest(digest)?;
     match *request.method() {
         Method::DELETE => {
             let deleted = request.registry().delete_blob(repository, &digest).await;
-            deleted.map_err(|error| refuse_delete(error, &ALLOWED))?;
+            deleted.map_err(|error| refuse_delete(error, &path::BLOB))?;
             Ok(empty(StatusCode::ACCEPTED))
         }
+        _ if request.config().redirect.is_on() => send_away(request, repository, &digest).await,
         Method::HEAD => head(request, repository, &digest).await,
         _ => get(request, repository, &digest).await,
     }
+}
+
+/// Says where else the blob is, if the repository serves it at all.
+async fn send_away(request: &Request<'_>, repository: &RepositoryName, digest: &Digest) -> Result {
+    let place = request.registry().locate_blob(repository, digest).await?;
+    let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
+    if let Some(url) = request.config().redirect.url(&place) {
+        insert(response.headers_mut(), header::LOCATION, &url);
+    }
+    Ok(response)
 }
 
 async fn head(request: &Request<'_>, repository: &RepositoryName, digest: &Digest) -> Result {

@@ -1,6 +1,6 @@
 //! `/v2/_catalog`
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use oci::{ErrorCode, RepositoryName};
 use registry::Place;
 use serde::Serialize;
@@ -21,9 +21,6 @@ struct Body<'a> {
 }
 
 pub(crate) async fn handle(request: &Request<'_>) -> Result {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Error::method(&[Method::GET, Method::HEAD]));
-    }
     let limit = request.config().max_catalog_entries;
     let size = paging::page_size(request)?.unwrap_or(DEFAULT_PAGE.min(limit));
     if size > limit {

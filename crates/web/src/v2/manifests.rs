@@ -10,9 +10,8 @@ use registry::{ManifestPush, Precondition, PulledManifest};
 
 use crate::error::{Error, Result, refuse_delete};
 use crate::service::{Request, empty, etag, matches_etag};
+use crate::v2::path;
 use crate::{RequestBody, Response, ResponseBody};
-
-const ALLOWED: [Method; 4] = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
 
 /// Tags that one push may set. Each is a header of the answer, and many clients take no more than
 /// 100 of those.
@@ -26,9 +25,6 @@ pub(crate) async fn handle(
     reference: &str,
     body: RequestBody,
 ) -> Result {
-    if !ALLOWED.contains(request.method()) {
-        return Err(Error::method(&ALLOWED));
-    }
     let reference = reference.parse().map_err(|error| match error {
         ReferenceError::Tag(error) => {
             Error::new(ErrorCode::TagInvalid, format!("invalid tag: {error}"))
@@ -43,7 +39,7 @@ pub(crate) async fn handle(
             let conditions = preconditions(request.headers())?;
             let deleted =
                 request.registry().delete_manifest(&repository, &reference, conditions).await;
-            deleted.map_err(|error| refuse_delete(error, &ALLOWED))?;
+            deleted.map_err(|error| refuse_delete(error, &path::MANIFEST))?;
             Ok(empty(StatusCode::ACCEPTED))
         }
         _ => get(request, &repository, &reference).await,

@@ -10,15 +10,31 @@ mod referrers;
 mod tags;
 mod uploads;
 
+use http::Method;
+
 use crate::RequestBody;
 use crate::error::{Error, Result};
-use crate::service::Request;
-pub(crate) use path::Path;
+use crate::service::{Request, options};
+pub(crate) use path::{Path, READ};
 
 /// Handles a request under `/v2/`.
 pub(crate) async fn handle(request: &Request<'_>, path: Path, body: RequestBody) -> Result {
+    let methods = path.methods();
+    let read_only = request.registry().is_read_only();
+    match *request.method() {
+        _ if methods.is_empty() => return Err(Error::path()),
+        Method::OPTIONS => return Ok(options(if read_only { &READ } else { methods })),
+        ref method if !methods.contains(method) => {
+            return Err(Error::method(if read_only { &READ } else { methods }));
+        }
+        // Said before the body is read. The rules ask again.
+        ref method if read_only && !READ.contains(method) => {
+            return Err(registry::Error::ReadOnly.into());
+        }
+        _ => {}
+    }
     match path {
-        Path::Base => base::handle(request),
+        Path::Base => Ok(base::handle()),
         Path::Catalog => catalog::handle(request).await,
         Path::Tags(name) => tags::handle(request, &name?).await,
         Path::Manifest(name, reference) => {

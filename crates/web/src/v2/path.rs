@@ -1,5 +1,6 @@
 //! What a path under `/v2/` names.
 
+use http::Method;
 use oci::{ErrorCode, RepositoryName};
 use percent_encoding::percent_decode_str;
 
@@ -31,6 +32,13 @@ pub(crate) enum Path {
 }
 
 type Name = Result<RepositoryName, Error>;
+
+/// What reads and changes nothing.
+pub(crate) const READ: [Method; 2] = [Method::GET, Method::HEAD];
+pub(super) const BLOB: [Method; 3] = [Method::DELETE, Method::GET, Method::HEAD];
+pub(super) const MANIFEST: [Method; 4] = [Method::DELETE, Method::GET, Method::HEAD, Method::PUT];
+const UPLOAD: [Method; 5] = [Method::DELETE, Method::GET, Method::HEAD, Method::PATCH, Method::PUT];
+const UPLOADS: [Method; 1] = [Method::POST];
 
 impl Path {
     /// Parses what comes after `/v2/`, percent-encoded or not.
@@ -67,6 +75,18 @@ impl Path {
             return Self::Referrers(name(repository), last);
         }
         Self::Unknown
+    }
+
+    /// What can be done with it, in alphabetical order.
+    pub(crate) fn methods(&self) -> &'static [Method] {
+        match self {
+            Self::Base | Self::Catalog | Self::Referrers(..) | Self::Tags(_) => &READ,
+            Self::Blob(..) => &BLOB,
+            Self::Manifest(..) => &MANIFEST,
+            Self::Unknown => &[],
+            Self::Upload(..) => &UPLOAD,
+            Self::Uploads(_) => &UPLOADS,
+        }
     }
 
     /// The path's kind, as metrics count it.

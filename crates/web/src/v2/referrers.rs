@@ -1,6 +1,6 @@
 //! `/v2/<name>/referrers/<digest>`
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use oci::{Descriptor, ErrorCode, RepositoryName, media_type};
 use registry::ReferrersQuery;
 use serde::Serialize;
@@ -25,9 +25,6 @@ pub(crate) async fn handle(
     repository: &RepositoryName,
     digest: &str,
 ) -> Result {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Error::method(&[Method::GET, Method::HEAD]));
-    }
     let subject = parse_digest(digest)?;
     let size = paging::page_size(request)?.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     let last = match request.query().get("last") {

@@ -1,10 +1,10 @@
 //! `/v2/<name>/tags/list`
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use oci::{RepositoryName, Tag};
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::service::{Request, json_of};
 use crate::v2::paging;
 
@@ -15,9 +15,6 @@ struct Body<'a> {
 }
 
 pub(crate) async fn handle(request: &Request<'_>, repository: &RepositoryName) -> Result {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Error::method(&[Method::GET, Method::HEAD]));
-    }
     let asked = paging::page_size(request)?;
     // Without `n` everything is listed, as registry:2 does and clients expect.
     let size = asked.map_or(u64::MAX - 1, |n| n.min(request.config().max_tags));

@@ -9,18 +9,12 @@ use crate::error::{Error, Result, received_range};
 use crate::service::{Request, empty, parse_digest};
 use crate::{RequestBody, Response};
 
-const ALLOWED: [Method; 5] =
-    [Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE];
-
 /// POST: opens a session, mounts a blob of another repository, or takes a whole blob at once.
 pub(crate) async fn handle_new(
     request: &Request<'_>,
     repository: &RepositoryName,
     body: RequestBody,
 ) -> Result {
-    if *request.method() != Method::POST {
-        return Err(Error::method(&[Method::POST]));
-    }
     let query = request.query();
     if let Some(mount) = query.get("mount") {
         let digest = parse_digest(mount)?;
@@ -63,10 +57,6 @@ pub(crate) async fn handle(
     body: RequestBody,
 ) -> Result {
     match *request.method() {
-        Method::GET | Method::HEAD => {
-            let progress = request.registry().upload_progress(repository, id).await?;
-            Ok(describe(request, repository, &progress, StatusCode::NO_CONTENT))
-        }
         Method::PATCH => {
             let range = chunk_range(request)?;
             let appended = request
@@ -95,7 +85,11 @@ pub(crate) async fn handle(
             request.registry().cancel_upload(repository, id).await?;
             Ok(no_content())
         }
-        _ => Err(Error::method(&ALLOWED)),
+        // GET and HEAD.
+        _ => {
+            let progress = request.registry().upload_progress(repository, id).await?;
+            Ok(describe(request, repository, &progress, StatusCode::NO_CONTENT))
+        }
     }
 }
 

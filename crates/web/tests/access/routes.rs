@@ -81,7 +81,7 @@ async fn what_is_open_stays_open() {
     get(&registry, "/nowhere", "").await.refused(404, "UNSUPPORTED");
     for target in ["/v2/", "/v2/a/b/manifests/v1", "/v2/_catalog", "/v2/a/b/blobs/uploads/"] {
         let answer = ask(&registry, Method::OPTIONS, target, "").await;
-        assert!(answer.status < 500 && answer.status != 401, "{answer}");
+        let answer = answer.status(200);
         assert!(answer.get("allow").is_some(), "{answer}");
     }
 }

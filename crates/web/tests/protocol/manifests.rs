@@ -5,6 +5,7 @@ use oci::media_type::{
     DOCKER_CONFIG, DOCKER_FOREIGN_LAYER, DOCKER_LAYER, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST,
     OCI_ARTIFACT, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, OCI_NONDISTRIBUTABLE_LAYER,
 };
+use registry::Children;
 use serde_json::json;
 
 use crate::support::images::{descriptor, image, image_value, index};
@@ -323,7 +324,7 @@ async fn sparse_content_by_configuration() {
     for (blobs, children) in [(true, true), (true, false), (false, true), (false, false)] {
         let rules = registry::Config {
             require_blobs: blobs,
-            require_children: children,
+            require_children: if children { Children::All } else { Children::None },
             ..Default::default()
         };
         let registry = TestRegistry::with(rules, |_| {}).await;

@@ -381,3 +381,23 @@ async fn two_clients_push_the_same_layer_at_once() {
     assert_eq!(std::fs::read(registry.blob_file(&digest)).unwrap(), CONTENT);
     assert!(registry.upload_files().is_empty(), "one copy is kept");
 }
+
+/// What a dry run of the purge lists goes on as if nothing had been asked.
+#[tokio::test]
+async fn uploads_that_nobody_went_on_with_are_listed_and_removed() {
+    let registry = TestRegistry::new().await;
+    let uploads = [registry.begin_upload("a").await, registry.begin_upload("b").await];
+    let rules = &registry.registry;
+    assert_eq!(rules.list_idle_uploads(3600, 100).await.unwrap(), []);
+    let idle = rules.list_idle_uploads(0, 100).await.unwrap();
+    assert_eq!(idle.len(), 2, "{idle:?}");
+    for upload in &uploads {
+        let is_it = |idle: &&registry::IdleUpload| upload.ends_with(&idle.id) && !idle.is_stray;
+        let listed = idle.iter().find(is_it).unwrap_or_else(|| panic!("{upload}: {idle:?}"));
+        assert!(listed.age_seconds.is_some_and(|age| age < 60), "{listed:?}");
+        registry.get(upload).await.expect(204);
+    }
+    assert_eq!(rules.list_idle_uploads(0, 1).await.unwrap().len(), 1);
+    assert_eq!(rules.purge_uploads(0).await.unwrap().sessions, 2);
+    registry.get(&uploads[0]).await.refused(404, "BLOB_UPLOAD_UNKNOWN");
+}

@@ -121,7 +121,7 @@ fn without_a_file_the_registry_is_for_this_user() {
             validation: Validation {
                 index_children: IndexChildren::All,
                 image_blobs: Require::All,
-                urls: Some(Urls { allow: Vec::new(), deny: Vec::new() }),
+                urls: Some(Urls { allow: vec!["^https?://".to_owned()], deny: Vec::new() }),
             },
             repository_classes: Vec::new(),
             catalog_max_entries: 1000,
