@@ -174,12 +174,16 @@ async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let mut file = Watch::new(reload.started.source.as_deref()).await;
+    let path = reload.started.source.as_deref();
+    let mut file = Watch::new(path).await;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload.run(),
+            _ = hangup.recv() => {
+                file = Watch::new(path).await;
+                reload.run();
+            }
             () = file.changed() => reload.run(),
         }
     }
