@@ -116,6 +116,9 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {
         tracing::info!(%address, "health and metrics");
     }
+    if std::env::var("OTEL_TRACES_EXPORTER").is_ok_and(|exporter| exporter == "otlp") {
+        tracing::warn!("OTEL_TRACES_EXPORTER=otlp: this version of Orlop sends no traces");
+    }
     let tls = if config.http.tls.is_some() { "on" } else { "off" };
     let passwords = if open { "off" } else { "on" };
     let Ok(address) = listener.local_addr() else {
