@@ -127,6 +127,9 @@ where
             }
         }
         if let Some(file) = event.metadata().file().filter(|_| self.report_caller) {
+            for (name, _) in fields.iter_mut().filter(|(name, _)| name == "file") {
+                "fields.file".clone_into(name);
+            }
             let caller = format!("{file}:{}", event.metadata().line().unwrap_or_default());
             fields.push(("file".to_owned(), caller.into()));
         }
@@ -467,9 +470,9 @@ mod tests {
     fn a_line_can_say_where_it_comes_from() {
         for formatter in [Formatter::Text, Formatter::Json] {
             let log = Log { report_caller: true, ..log(formatter) };
-            let lines = lines(&log, || tracing::info!("here"));
+            let lines = lines(&log, || tracing::info!(file = "own", "here"));
             let place = concat!("crates/orlop/", "src/logging.rs:");
-            assert!(lines[0].contains("file") && lines[0].contains(place), "{lines:?}");
+            assert!(lines[0].contains("fields.file") && lines[0].contains(place), "{lines:?}");
         }
     }
 

@@ -98,6 +98,9 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {
         tracing::info!(%address, "health and metrics");
     }
+    if std::env::var("OTEL_TRACES_EXPORTER").is_ok_and(|exporter| exporter == "otlp") {
+        tracing::warn!("OTEL_TRACES_EXPORTER=otlp: this version of Orlop sends no traces");
+    }
     let tls = if config.http.tls.is_some() { "on" } else { "off" };
     let passwords = if open { "off" } else { "on" };
     let Ok(address) = listener.local_addr() else {
@@ -171,12 +174,16 @@ async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let mut file = Watch::new(reload.started.source.as_deref()).await;
+    let path = reload.started.source.as_deref();
+    let mut file = Watch::new(path).await;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload.run(),
+            _ = hangup.recv() => {
+                file = Watch::new(path).await;
+                reload.run();
+            }
             () = file.changed() => reload.run(),
         }
     }
