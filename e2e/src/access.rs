@@ -22,6 +22,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("access: a password file named by variables", 60, passwords::variables),
     Scenario::new("access: a missing password file is made", 60, passwords::missing),
     Scenario::new("access: everyone may pull, ci may push", 120, rules::docker),
+    Scenario::new("access: rules with skopeo, podman and crane", 60, rules::others),
     Scenario::new("access: what rules hide", 60, rules::hidden),
     Scenario::new("access: docker with a token server", 120, token::docker),
     Scenario::new("access: skopeo and crane with a token server", 120, token::others),
@@ -43,12 +44,12 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()))
 }
 
-/// `CLIENT login`, with the password as a careful user gives it.
+/// `docker login`, with the password as a careful user gives it.
 fn docker_login<'a>(docker: &Docker<'a>, host: &str, user: &str, password: &str) -> Client<'a> {
     docker.client(&["login", "--username", user, "--password-stdin", host]).input(password)
 }
 
-/// Copies of an image that clients push.
+/// crane, which speaks plain HTTP with an address only if it is told to.
 fn crane<'a>(stage: &'a Stage, arguments: &[&str]) -> Client<'a> {
     stage.client("crane").arg("--insecure").args(arguments)
 }

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 
 use super::{basic, crane, docker_login, password_file};
 use crate::docker::Docker;
-use crate::http::array;
+use crate::http::{array, text};
 use crate::image;
+use crate::podman::podman;
 use crate::registry::Setup;
 use crate::scenario::Stage;
 
@@ -58,6 +59,35 @@ pub(super) fn docker(stage: &Stage) -> Result<()> {
         let said = docker.client(&["push", &more]).fail()?;
         ensure!(said.contains("denied"), "{said}");
         registry.http.head("/v2/team/app/manifests/v2")?.expect(404)?;
+        Ok(())
+    })
+}
+
+pub(super) fn others(stage: &Stage) -> Result<()> {
+    let file = password_file(stage, &[("ci", "robot")])?;
+    let configuration = configuration(&file, EVERYONE_PULLS);
+    let (layout, digest) = image::runnable(stage, "everyone")?;
+    let source = format!("oci:{}", layout.name("v1"));
+    stage.with_registry_set_up(&Setup::configuration(&configuration), |registry| {
+        let host = registry.host.as_str();
+        let (url, name) = (registry.docker_url("team/app:v1"), registry.name("team/app:v1"));
+        let skopeo = |arguments: &[&str]| stage.client("skopeo").args(arguments);
+        let copy = ["copy", "--dest-tls-verify=false", &source, &url];
+        skopeo(&copy).fail()?;
+        skopeo(&["login", "--tls-verify=false", "-u", "ci", "-p", "robot", host]).succeed()?;
+        skopeo(&copy).succeed()?;
+        skopeo(&["logout", host]).succeed()?;
+        let inspected = skopeo(&["inspect", "--tls-verify=false", &url]).json()?;
+        ensure!(text(&inspected, "Digest")? == digest, "{inspected}");
+        podman(stage).args(["pull", "--tls-verify=false", &name]).succeed()?;
+
+        ensure!(crane(stage, &["digest", &name]).text()? == digest);
+        let other = registry.name("other/app:v1");
+        crane(stage, &["copy", &name, &other]).fail()?;
+        crane(stage, &["auth", "login", "-u", "ci", "-p", "robot", host]).succeed()?;
+        crane(stage, &["copy", &name, &other]).succeed()?;
+        crane(stage, &["delete", &other]).fail()?;
+        ensure!(crane(stage, &["catalog", host]).text()? == "other/app\nteam/app");
         Ok(())
     })
 }

@@ -75,7 +75,7 @@ fn wrong_values_name_place_key_expected_and_found() {
         ("http: {net: udp}", "http.net"),
         ("http: {host: registry.example.com}", "http.host"),
         ("http: {host: 'https://'}", "http.host"),
-        ("http: {host: 'https://a/b'}", "http.host"),
+        ("http: {host: 'https://a/b?c'}", "http.host"),
         ("http: {draintimeout: 5 minutes}", "http.draintimeout"),
         ("http: {draintimeout: -1s}", "http.draintimeout"),
         ("http: {headers: {'a b': c}}", "http.headers.a b"),
