@@ -218,8 +218,8 @@ Examples:
   orlop serve
       Serve this machine only, at localhost:5000.
   REGISTRY_HTTP_ADDR=:5000 orlop serve
-      Serve everyone who can reach this machine. There are no passwords yet: whoever can
-      connect can pull, push and delete.
+      Serve everyone who can reach this machine. Without `auth`, whoever can connect can pull,
+      push and delete.
   orlop serve /etc/docker/registry/config.yml
       Take over the configuration of registry:2.
 
@@ -233,13 +233,13 @@ Environment variables (each key of CONFIG has one; the variable wins):
   REGISTRY_CONFIGURATION_PATH                  used if no CONFIG is given
   REGISTRY_HTTP_ADDR                           :5000               127.0.0.1:5000
   REGISTRY_HTTP_HOST                           as the client calls the registry
-  REGISTRY_HTTP_SECRET                         none (accepted, not needed yet)
+  REGISTRY_HTTP_SECRET                         none (the same on all replicas)
   REGISTRY_HTTP_DRAINTIMEOUT                   8s
   REGISTRY_HTTP_DEBUG_ADDR                     none (else: health and metrics)
   REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY    /var/lib/registry   see above
   REGISTRY_STORAGE_DELETE_ENABLED              false               true
   REGISTRY_LOG_LEVEL                           info (error, warn, info, debug)
-  REGISTRY_LOG_FORMATTER                       text (text, json)
+  REGISTRY_LOG_FORMATTER                       text (text, json, logstash)
   REGISTRY_LOG_ACCESSLOG_DISABLED              false
   NO_COLOR                                     set it for a log without colours
 
