@@ -32,13 +32,13 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print a script that lets a shell complete the command line
     ///
-    /// For bash: orlop completions bash > /etc/bash_completion.d/orlop
+    /// For bash: `orlop completions bash > /etc/bash_completion.d/orlop`
     Completions {
         shell: clap_complete::Shell,
     },
     /// Print the manual page
     ///
-    /// To read it: orlop man | man -l -
+    /// To read it: `orlop man | man -l -`
     Man,
 }
 

@@ -1,5 +1,6 @@
 //! `orlop garbage-collect`: gives back the space of what nothing needs.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use registry::{Adoption, AdoptionProgress, Registry};
 
 use crate::cli::GarbageCollect;
 use crate::config::Config;
-use crate::import::say;
 use crate::store;
 
 /// Repositories whose links are read at once.
@@ -19,21 +19,23 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
     finish_adoption(&store.registry).await?;
     let found = store.registry.collect_garbage(asked.delete_untagged, asked.dry_run).await?;
     let bytes: u64 = found.blobs.iter().map(|blob| blob.size).sum();
+    let mut out = std::io::stdout().lock();
     if !asked.quiet {
         for (repository, digest) in &found.manifests {
-            say(&format!("manifest eligible for deletion: {repository}@{digest}"))?;
+            writeln!(out, "manifest eligible for deletion: {repository}@{digest}")?;
         }
         for blob in &found.blobs {
-            say(&format!("blob eligible for deletion: {}", blob.digest))?;
+            writeln!(out, "blob eligible for deletion: {}", blob.digest)?;
         }
     }
     let verb = if asked.dry_run { "would be given back" } else { "given back" };
-    say(&format!(
+    writeln!(
+        out,
         "{} blobs marked, {} blobs and {} manifests eligible for deletion: {bytes} bytes {verb}",
         found.used,
         found.blobs.len(),
         found.manifests.len(),
-    ))?;
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -122,19 +122,28 @@ async fn stamp(path: &Path) -> Option<Stamp> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_needs_a_restart_is_named_and_mistakes_change_nothing() {
+    #[tokio::test]
+    async fn what_needs_a_restart_is_named_and_mistakes_change_nothing() {
         let folder = tempfile::tempdir().unwrap();
+        let store = std::sync::Arc::new(blobs::FileSystem::open(folder.path()).unwrap());
+        let database = folder.path().join("m.sqlite");
+        let database = metadata::Metadata::open_sqlite(&database).await.unwrap();
+        let registry = Registry::new(database, store, registry::Config::default());
         let path = folder.path().join("c.yml");
         let write = |text: &str| std::fs::write(&path, format!("version: 0.1\n{text}")).unwrap();
         write("");
         let load = || Config::load(Some(&path), std::iter::empty(), Mode::Lenient).unwrap();
         let started = load();
-        let reload = Reload { started: &started, mode: Mode::Lenient, tls: None };
+        let reload =
+            Reload { registry: &registry, started: &started, mode: Mode::Lenient, tls: None };
         write("log: {level: debug, accesslog: {disabled: true}}\nhttp: {relativeurls: true}");
         assert_eq!(reload.configuration().unwrap(), ["http.relativeurls"]);
+        write("log: {level: warn}\nstorage: {maintenance: {readonly: {enabled: true}}}");
+        assert_eq!(reload.configuration().unwrap(), [""; 0]);
+        assert!(registry.is_read_only());
         write("log: {level: warn}");
         assert_eq!(reload.configuration().unwrap(), [""; 0]);
+        assert!(!registry.is_read_only());
         for (text, what) in [("log: {level: loud}", "loud"), ("storage: inmemory", "inmemory")] {
             write(text);
             let error = format!("{:#}", reload.configuration().unwrap_err());

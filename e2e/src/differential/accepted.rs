@@ -123,7 +123,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         &["content-type", "content-length", "body"],
         "405 has a JSON body with a code.",
     ),
-    accepted(&["list: tags by HEAD"], &["status"], "HEAD is answered wherever GET is."),
+    accepted(
+        &["list: tags by HEAD", "list: catalogue by"],
+        &["status", "allow"],
+        "HEAD is answered wherever GET is.",
+    ),
     accepted(
         &["blob: range bytes=10000-", "blob: range bytes=20000-", "blob: range bytes=5-4"],
         &[],
