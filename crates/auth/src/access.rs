@@ -353,7 +353,7 @@ async fn check_password(
     match htpasswd.check(basic, address).await {
         Ok(None) => {
             let user = basic.user.chars().take(100).collect::<String>();
-            tracing::info!(?user, %address, "wrong password");
+            tracing::info!(user = %user.escape_debug(), %address, "wrong password");
             Ok(None)
         }
         Ok(user) => Ok(user),
