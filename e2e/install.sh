@@ -24,6 +24,7 @@ debian_packages=(
   curl                        # HTTP/2, unix sockets
   pebble                      # an ACME authority
   systemd                     # systemd-socket-activate
+  iproute2 binutils           # a network for dockerd; strip for the image
 )
 
 # program, its import path, the module that go version -m reports, the version.
