@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::image::{self, greeting};
-use crate::process::{Client, Daemon};
+use crate::certificates::Authority;
+use crate::docker::Docker;
+use crate::image::greeting;
+use crate::process::Client;
 use crate::scenario::{Scenario, Stage, wait_until};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -28,7 +30,7 @@ fn run(stage: &Stage) -> Result<()> {
         .arg(format!("{}:/var/lib/registry", data.display()))
         .arg(IMAGE)
         .succeed()?;
-    machine.answers("http://127.0.0.1:5000/v2/", &[], 200)?;
+    machine.answers("http://127.0.0.1:5000/v2/", 200)?;
     machine.push_and_pull("localhost:5000/team/app")?;
     ensure!(data.join("docker/registry/v2/blobs").is_dir(), "the data is elsewhere");
 
@@ -49,7 +51,7 @@ fn run(stage: &Stage) -> Result<()> {
         .text()?;
     ensure!(collected.contains("0 blobs and 0 manifests eligible"), "{collected}");
     machine.docker(&["start", "registry"]).succeed()?;
-    machine.answers("http://127.0.0.1:5000/v2/team/app/tags/list", &[], 200)?;
+    machine.answers("http://127.0.0.1:5000/v2/team/app/tags/list", 200)?;
     let size = machine.docker(&["image", "inspect", "--format", "{{.Size}}", IMAGE]).text()?;
     let megabytes = size.trim().parse::<u64>().context("no size")? / 1_000_000;
     crate::say(&format!("deploy: the image has {megabytes} MB"));
@@ -79,19 +81,18 @@ fn configurations(stage: &Stage) -> Result<()> {
         let publish = format!("{port}:5000");
         machine.docker(&["run", "-d", "-p", &publish, "-v", mount, IMAGE]).succeed()?;
         machine
-            .answers(&format!("http://127.0.0.1:{port}/mounted/v2/"), &[], 200)
+            .answers(&format!("http://127.0.0.1:{port}/mounted/v2/"), 200)
             .context(mount.clone())?;
     }
     machine
         .docker(&["run", "-d", "-p", "5010:5010", "-e", "REGISTRY_HTTP_ADDR=0.0.0.0:5010", IMAGE])
         .succeed()?;
-    machine.answers("http://127.0.0.1:5010/v2/", &[], 200)
+    machine.answers("http://127.0.0.1:5010/v2/", 200)
 }
 
 fn tls_and_passwords(stage: &Stage) -> Result<()> {
     let machine = Machine::start(stage)?;
-    let (certs, auth) = (stage.folder("certs")?, stage.folder("auth")?);
-    certificate(stage, &certs)?;
+    let (certs, auth) = (certificates(stage)?, stage.folder("auth")?);
     let password = stage.client("htpasswd").args(["-Bbn", "testuser", "testpassword"]).text()?;
     std::fs::write(auth.join("htpasswd"), password)?;
     machine
@@ -107,7 +108,7 @@ fn tls_and_passwords(stage: &Stage) -> Result<()> {
         .args(["-e", "REGISTRY_AUTH_HTPASSWD_PATH=/auth/htpasswd"])
         .arg(IMAGE)
         .succeed()?;
-    machine.answers("https://127.0.0.1/v2/", &[], 401)?;
+    machine.answers("https://127.0.0.1/v2/", 401)?;
     let login = ["login", "127.0.0.1:443", "--username", "testuser", "--password-stdin"];
     let refused = machine.docker(&login).input("wrong").fail()?;
     ensure!(refused.to_lowercase().contains("unauthorized"), "{refused}");
@@ -117,8 +118,7 @@ fn tls_and_passwords(stage: &Stage) -> Result<()> {
 
 fn swarm(stage: &Stage) -> Result<()> {
     let machine = Machine::start(stage)?;
-    let certs = stage.folder("certs")?;
-    certificate(stage, &certs)?;
+    let certs = certificates(stage)?;
     machine.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]).succeed()?;
     for file in ["domain.crt", "domain.key"] {
         machine.docker(&["secret", "create", file]).arg(certs.join(file)).succeed()?;
@@ -136,85 +136,46 @@ fn swarm(stage: &Stage) -> Result<()> {
         .args(["-e", "REGISTRY_HTTP_TLS_KEY=/run/secrets/domain.key"])
         .args(["--publish", "mode=host,published=443,target=443", "--replicas", "1", IMAGE])
         .succeed()?;
-    machine.answers("https://127.0.0.1/v2/", &[], 200)?;
+    machine.answers("https://127.0.0.1/v2/", 200)?;
     machine.push_and_pull("127.0.0.1:443/team/app")
 }
 
-fn certificate(stage: &Stage, folder: &std::path::Path) -> Result<()> {
-    stage
-        .client("openssl")
-        .args(["req", "-newkey", "rsa:2048", "-nodes", "-sha256", "-x509", "-days", "2"])
-        .args(["-subj", "/CN=registry.example", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .arg("-keyout")
-        .arg(folder.join("domain.key"))
-        .arg("-out")
-        .arg(folder.join("domain.crt"))
-        .succeed()?;
-    Ok(())
+/// `domain.crt` and `domain.key`, in a folder.
+fn certificates(stage: &Stage) -> Result<PathBuf> {
+    let issued = Authority::new(stage, "authority")?.server("domain")?;
+    let folder = stage.folder("certs")?;
+    std::fs::copy(&issued.certificate, folder.join("domain.crt"))?;
+    std::fs::copy(&issued.key, folder.join("domain.key"))?;
+    Ok(folder)
 }
 
 /// A dockerd in a network of its own that has the image.
 struct Machine<'a> {
     stage: &'a Stage,
-    socket: PathBuf,
-    daemon: Daemon,
+    docker: Docker<'a>,
 }
 
 impl<'a> Machine<'a> {
     fn start(stage: &'a Stage) -> Result<Self> {
-        let socket = stage.path("docker.sock");
-        let daemon = stage.daemon("dockerd", "unshare", |command| {
-            command
-                .args(["--net", "sh", "-c", "ip link set lo up && exec dockerd \"$@\"", "dockerd"])
-                .arg(format!("--host=unix://{}", socket.display()))
-                .arg("--data-root")
-                .arg(stage.path("docker"))
-                .arg("--exec-root")
-                .arg(stage.path("exec"))
-                .arg("--pidfile")
-                .arg(stage.path("docker.pid"))
-                .args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
-                .arg("--ip-masq=false");
-        })?;
-        let mut machine = Self { stage, socket, daemon };
-        wait_until(Duration::from_mins(1), || {
-            machine.daemon.is_running()?;
-            machine.docker(&["version"]).succeed()
-        })
-        .with_context(|| format!("dockerd does not answer{}", machine.daemon.log_tail()))?;
+        let docker = Docker::start_in_own_network(stage)?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image/build.sh");
-        stage
-            .client(script)
-            .env("DOCKER_HOST", machine.host())
-            .env("DOCKER_BUILDKIT", "0")
-            .arg(IMAGE)
-            .arg(stage.binary())
-            .succeed()?;
-        Ok(machine)
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.socket.display())
+        docker.program(script).arg(IMAGE).arg(stage.binary()).succeed()?;
+        Ok(Self { stage, docker })
     }
 
     fn docker(&self, arguments: &[&str]) -> Client<'a> {
-        self.stage
-            .client("docker")
-            .env("DOCKER_HOST", self.host())
-            .env("DOCKER_BUILDKIT", "0")
-            .args(arguments)
+        self.docker.client(arguments)
     }
 
     /// Waits until a URL of this machine's network gives this status.
-    fn answers(&self, url: &str, more: &[&str], status: u16) -> Result<()> {
+    fn answers(&self, url: &str, status: u16) -> Result<()> {
         wait_until(Duration::from_secs(30), || {
             let found = self
                 .stage
                 .client("nsenter")
-                .args(["--net", "--target", &self.daemon.pid().to_string()])
+                .args(["--net", "--target", &self.docker.pid().to_string()])
                 .args(["curl", "--silent", "--insecure", "--max-time", "5"])
                 .args(["--output", "/dev/null", "--write-out", "%{http_code}"])
-                .args(more)
                 .arg(url)
                 .text()?;
             ensure!(found.trim() == status.to_string(), "{url}: expected {status}, found {found}");
@@ -223,21 +184,14 @@ impl<'a> Machine<'a> {
     }
 
     fn push_and_pull(&self, repository: &str) -> Result<()> {
-        let folder = self.stage.folder("build")?;
-        image::write_program(&folder.join("program"))?;
-        std::fs::write(folder.join("text"), greeting("deployed"))?;
-        std::fs::write(
-            folder.join("Dockerfile"),
-            "FROM scratch\nCOPY program /\nCOPY text /\nCMD [\"/bin/sh\", \"-c\", \"cat /text\"]\n",
-        )?;
         let name = format!("{repository}:v1");
-        self.docker(&["build", "--quiet", "--tag", &name]).arg(&folder).succeed()?;
-        self.docker(&["push", &name]).succeed()?;
+        self.docker.build(&name, 1)?;
+        let pushed = self.docker.push(&name)?;
         self.docker(&["image", "rm", "--force", &name]).succeed()?;
-        self.docker(&["pull", &name]).succeed()?;
-        let printed =
-            self.docker(&["run", "--rm", "--network=none", "--pull=never", &name]).text()?;
-        ensure!(printed == greeting("deployed"), "the container printed {printed:?}");
+        let pulled = self.docker.pull(&name)?;
+        ensure!(pulled == pushed, "pushed {pushed}, pulled {pulled}");
+        let printed = self.docker.run(&name)?;
+        ensure!(printed == greeting("layer 0"), "the container printed {printed:?}");
         Ok(())
     }
 }

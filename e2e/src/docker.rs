@@ -190,6 +190,24 @@ impl<'a> Docker<'a> {
         program: &str,
         prepare: impl FnOnce(&mut Command),
     ) -> Result<Self> {
+        const NO_NETWORK: &[&str] = &["--bridge=none", "--userland-proxy=false"];
+        Self::launch(stage, program, NO_NETWORK, prepare)
+    }
+
+    /// One with a network of its own, in which ports can be published.
+    pub(crate) fn start_in_own_network(stage: &'a Stage) -> Result<Self> {
+        Self::launch(stage, "unshare", &[], |command| {
+            let script = "ip link set lo up && exec dockerd \"$@\"";
+            command.args(["--net", "sh", "-c", script, "dockerd"]);
+        })
+    }
+
+    fn launch(
+        stage: &'a Stage,
+        program: &str,
+        network: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let socket = stage.path("docker.sock");
         let daemon = stage.daemon("dockerd", program, |command| {
             prepare(command);
@@ -201,9 +219,9 @@ impl<'a> Docker<'a> {
                 .arg(stage.path("exec"))
                 .arg("--pidfile")
                 .arg(stage.path("docker.pid"))
-                .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+                .args(["--iptables=false", "--ip6tables=false"])
                 .args(["--ip-forward=false", "--ip-masq=false"])
-                .arg("--userland-proxy=false");
+                .args(network);
         })?;
         let mut docker = Self { stage, socket, daemon };
         wait_until(Duration::from_mins(1), || {
@@ -214,12 +232,20 @@ impl<'a> Docker<'a> {
         Ok(docker)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     pub(crate) fn client(&self, arguments: &[&str]) -> Client<'a> {
+        self.program("docker").args(arguments)
+    }
+
+    /// A program that calls docker itself.
+    pub(crate) fn program(&self, name: &str) -> Client<'a> {
         self.stage
-            .client("docker")
+            .client(name)
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
             .env("DOCKER_BUILDKIT", "0")
-            .args(arguments)
     }
 
     /// Builds an image from nothing: the program, then a layer for each of so

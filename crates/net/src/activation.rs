@@ -65,7 +65,7 @@ mod tests {
     /// Runs the test below in a process of its own, with `socket` as systemd hands it down but for
     /// its number, and `sockets` announced.
     fn activate(socket: impl Into<OwnedFd>, sockets: &str, pid: &str) -> Output {
-        let script = format!("LISTEN_PID={pid} exec \"$0\" --exact --ignored --nocapture \"$1\"");
+        let script = format!("LISTEN_PID={pid} exec \"$0\" --exact --nocapture \"$1\"");
         Command::new("sh")
             .args(["-c", &script])
             .arg(std::env::current_exe().unwrap())
@@ -78,7 +78,6 @@ mod tests {
     }
 
     #[tokio::test]
-    #[ignore = "run by other tests, in a process with a socket"]
     async fn greet_one_client_of_the_inherited_socket() {
         use tokio::io::AsyncWriteExt;
         match Listener::inherited() {

@@ -23,23 +23,28 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Serve(Serve),
-    Check(Check),
-    Import(Import),
-    Export(Export),
-    GarbageCollect(GarbageCollect),
+    #[command(flatten)]
+    OnData(DataCommand),
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a script that lets a shell complete the command line
     ///
     /// For bash: `orlop completions bash > /etc/bash_completion.d/orlop`
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
     /// Print the manual page
     ///
     /// To read it: `orlop man | man -l -`
     Man,
+}
+
+/// What works on the data folder.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    Serve(Serve),
+    Check(Check),
+    Import(Import),
+    Export(Export),
+    GarbageCollect(GarbageCollect),
 }
 
 /// Start the registry
@@ -292,19 +297,27 @@ mod tests {
 
     #[test]
     fn commands_and_arguments() {
-        let Command::Serve(serve) = parse("orlop serve c.yml").unwrap().command else {
+        let Command::OnData(DataCommand::Serve(serve)) =
+            parse("orlop serve c.yml").unwrap().command
+        else {
             panic!("not serve");
         };
         assert_eq!(serve.config.path(), Some(PathBuf::from("c.yml")));
-        let Command::Check(check) = parse("orlop check --quick").unwrap().command else {
+        let Command::OnData(DataCommand::Check(check)) =
+            parse("orlop check --quick").unwrap().command
+        else {
             panic!("not check");
         };
         assert!(check.quick);
-        let Command::Import(import) = parse("orlop import --dry-run c.yml").unwrap().command else {
+        let Command::OnData(DataCommand::Import(import)) =
+            parse("orlop import --dry-run c.yml").unwrap().command
+        else {
             panic!("not import");
         };
         assert!(import.dry_run && !import.again);
-        let Command::Export(export) = parse("orlop export --dry-run").unwrap().command else {
+        let Command::OnData(DataCommand::Export(export)) =
+            parse("orlop export --dry-run").unwrap().command
+        else {
             panic!("not export");
         };
         assert!(export.dry_run);

@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, DataCommand};
 use config::{Config, Loaded, Mode};
 
 /// How long closing may take.
@@ -49,17 +49,23 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let (file, mode) = match command {
-        Command::Serve(serve) => (serve.config.path(), Mode::of(serve.strict)),
-        Command::Check(check) => (check.config.path(), Mode::Lenient),
-        Command::Import(import) => (import.config.path(), Mode::Lenient),
-        Command::Export(export) => (export.config.path(), Mode::Lenient),
-        Command::GarbageCollect(collect) => (collect.config.path(), Mode::Lenient),
-        Command::Config(command) => return config_command::run(command),
-        Command::Completions { shell } => return generate::completions(*shell),
-        Command::Man => return generate::man_page(),
+    match command {
+        Command::OnData(command) => run_on_data(command),
+        Command::Config(command) => config_command::run(command),
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Man => generate::man_page(),
+    }
+}
+
+fn run_on_data(command: &DataCommand) -> anyhow::Result<ExitCode> {
+    let (config, mode) = match command {
+        DataCommand::Serve(serve) => (&serve.config, Mode::of(serve.strict)),
+        DataCommand::Check(check) => (&check.config, Mode::Lenient),
+        DataCommand::Import(import) => (&import.config, Mode::Lenient),
+        DataCommand::Export(export) => (&export.config, Mode::Lenient),
+        DataCommand::GarbageCollect(collect) => (&collect.config, Mode::Lenient),
     };
-    let loaded = Config::load(file.as_deref(), config::environment(), mode)?;
+    let loaded = Config::load(config.path().as_deref(), config::environment(), mode)?;
     // With another store than the one that is asked for, nothing is right.
     if let Some(first) = loaded.unsupported.first() {
         bail!("{first}");
@@ -75,14 +81,13 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
     code
 }
 
-async fn dispatch(command: &Command, loaded: Loaded) -> anyhow::Result<ExitCode> {
+async fn dispatch(command: &DataCommand, loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let config = &loaded.config;
     match command {
-        Command::Serve(serve) => serve::run(&loaded, serve).await,
-        Command::Check(check) => check::run(&loaded.config, check.quick).await,
-        Command::Import(import) => import::run(&loaded.config, import).await,
-        Command::Export(export) => export::run(&loaded.config, export).await,
-        Command::GarbageCollect(collect) => garbage_collect::run(&loaded.config, collect).await,
-        // These need no configuration and have been run.
-        Command::Config(_) | Command::Completions { .. } | Command::Man => Ok(ExitCode::SUCCESS),
+        DataCommand::Serve(serve) => serve::run(&loaded, serve).await,
+        DataCommand::Check(check) => check::run(config, check.quick).await,
+        DataCommand::Import(import) => import::run(config, import).await,
+        DataCommand::Export(export) => export::run(config, export).await,
+        DataCommand::GarbageCollect(collect) => garbage_collect::run(config, collect).await,
     }
 }
