@@ -4,6 +4,7 @@
 
 pub mod acme;
 mod activation;
+mod linger;
 mod listener;
 pub mod proxies;
 mod stall;
@@ -11,6 +12,7 @@ mod stream;
 pub mod tls;
 mod unix;
 
+pub use linger::Linger;
 pub use listener::{BindError, Listener};
 pub use stall::StallTimeout;
 pub use stream::{Peer, Stream};

@@ -9,7 +9,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::tls::HandshakeError;
-use net::{Listener, Peer, StallTimeout, Stream, tls};
+use net::{Linger, Listener, Peer, StallTimeout, Stream, tls};
 use tokio::sync::{mpsc, watch};
 
 use crate::activity::Activity;
@@ -21,7 +21,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// A client that takes nothing of an answer for this long is cut. One that is slow is not.
 const WRITE_STALL: Duration = Duration::from_mins(1);
 
-/// How long a connection of HTTP/2 that is given up has to say goodbye.
+/// How long a connection of HTTP/2 has to say goodbye: for what we say last when it is given up,
+/// and for its client to close it too.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The most that is read at once, and the largest head of a request.
@@ -269,7 +270,8 @@ async fn serve_http2(
             Ok::<_, Infallible>(response.map(|body| request_activity.watch(body)))
         }
     });
-    let io = TokioIo::new(StallTimeout::new(stream, WRITE_STALL));
+    let stream = Linger::new(StallTimeout::new(stream, WRITE_STALL), FAREWELL);
+    let io = TokioIo::new(stream);
     let given_up = activity.stopped(HEAD_TIMEOUT, WRITE_STALL);
     let serving = http2().serve_connection(io, answer);
     drive(serving, http2::Connection::graceful_shutdown, connection.peer, ending, given_up).await

@@ -93,7 +93,7 @@ impl Service {
         let is_v2 = matches!(path, Route::Token | Route::V2(_));
 
         let (user, result) = if self.shared.config.health.is_good() {
-            self.answer(&parts, body, path, connection, client, &id).await
+            in_span(&id, self.answer(&parts, body, path, connection, client)).await
         } else {
             (None, Err(Error::unhealthy()))
         };
@@ -125,13 +125,11 @@ impl Service {
         path: Route,
         connection: Connection,
         client: Client,
-        id: &RequestId,
     ) -> (Option<String>, Result) {
         let config = &self.shared.config;
         // Who comes over a socket of this machine has no address.
         let address = client.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let asked = access::admit(config, parts, connection, &path, address);
-        let admitted = tokio_span(asked, id).await;
+        let admitted = access::admit(config, parts, connection, &path, address).await;
         if !config.access.is_open() {
             self.shared.metrics.authenticated(match &admitted {
                 Ok(caller) => caller.outcome(),
@@ -141,7 +139,7 @@ impl Service {
         match admitted {
             Ok(caller) => {
                 let request = Request::new(self, parts, connection, &caller);
-                let result = tokio_span(self.route(&request, path, body, address), id).await;
+                let result = self.route(&request, path, body, address).await;
                 (caller.user().map(str::to_owned), result)
             }
             Err(refused) => (refused.refusal.user().map(str::to_owned), Err(refused.into())),
@@ -282,7 +280,7 @@ impl<'a> Request<'a> {
     }
 }
 
-async fn tokio_span<T>(work: impl Future<Output = T>, id: &RequestId) -> T {
+async fn in_span<T>(id: &RequestId, work: impl Future<Output = T>) -> T {
     use tracing::Instrument;
     work.instrument(tracing::error_span!("request", id = id.as_str())).await
 }
