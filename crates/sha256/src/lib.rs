@@ -2,7 +2,13 @@
 //!
 //! Every byte that is pushed is hashed, and nothing else in a push costs as much. The libraries
 //! that are fast on every processor do not hand out an unfinished hash, so padding and state are
-//! done here, and only the compression of whole blocks is AWS-LC's.
+//! done here, and only the compression of whole blocks is AWS-LC's: but for processors with AVX2
+//! and without SHA instructions, for which [`avx2`] is faster.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+use std::sync::LazyLock;
 
 /// Bytes in a block.
 pub const BLOCK: usize = 64;
@@ -22,6 +28,20 @@ const INITIAL: [u32; 8] = [
     0x5be0_cd19,
 ];
 
+/// §6.2.2 of FIPS 180-4 for each block.
+type Compress = fn(&mut [u32; 8], &[[u8; BLOCK]]);
+
+/// The fastest way that this processor knows.
+static COMPRESS: LazyLock<Compress> = LazyLock::new(|| {
+    #[cfg(target_arch = "x86_64")]
+    if !is_x86_feature_detected!("sha")
+        && let Some(compress) = avx2::compress()
+    {
+        return compress;
+    }
+    aws_lc
+});
+
 /// An unfinished hash.
 #[derive(Clone, Debug)]
 pub struct Sha256 {
@@ -39,7 +59,11 @@ impl Default for Sha256 {
 
 impl Sha256 {
     /// Hashes `bytes` behind those that came before.
-    pub fn update(&mut self, mut bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.update_with(*COMPRESS, bytes);
+    }
+
+    fn update_with(&mut self, compress: Compress, mut bytes: &[u8]) {
         let filled = self.filled();
         self.length = self.length.wrapping_add(bytes.len() as u64);
         if filled > 0 {
@@ -70,7 +94,11 @@ impl Sha256 {
 
     /// The hash of all bytes: behind them come a one bit, zeros, and their length in bits at the
     /// end of a block (§5.1.1).
-    pub fn finish(mut self) -> [u8; 32] {
+    pub fn finish(self) -> [u8; 32] {
+        self.finish_with(*COMPRESS)
+    }
+
+    fn finish_with(mut self, compress: Compress) -> [u8; 32] {
         let bits = self.length.wrapping_mul(8);
         let filled = self.filled();
         let zeros = if filled < 56 { 55 - filled } else { 119 - filled };
@@ -78,7 +106,7 @@ impl Sha256 {
         copy(&mut padding, 0, &[0x80]);
         copy(&mut padding, 1 + zeros, &bits.to_be_bytes());
         let (padding, _) = padding.split_at(1 + zeros + 8);
-        self.update(padding);
+        self.update_with(compress, padding);
         let mut hash = [0; 32];
         for (place, value) in hash.iter_mut().zip(self.state.iter().flat_map(|w| w.to_be_bytes())) {
             *place = value;
@@ -122,8 +150,7 @@ impl Sha256 {
     }
 }
 
-/// §6.2.2 for each block.
-fn compress(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
+fn aws_lc(state: &mut [u32; 8], blocks: &[[u8; BLOCK]]) {
     // SAFETY: the function reads `blocks.len()` blocks of 64 bytes from the one pointer, and reads
     // and writes eight words at the other; both come from references to exactly that much, which
     // do not overlap, and it keeps neither.
@@ -150,10 +177,19 @@ mod tests {
 
     use super::*;
 
-    fn hash(bytes: &[u8]) -> [u8; 32] {
+    /// Every way that this machine can go.
+    fn ways() -> Vec<Compress> {
+        #[cfg(target_arch = "x86_64")]
+        let other = avx2::compress();
+        #[cfg(not(target_arch = "x86_64"))]
+        let other = None;
+        [aws_lc as Compress].into_iter().chain(other).collect()
+    }
+
+    fn hash(compress: Compress, bytes: &[u8]) -> [u8; 32] {
         let mut hasher = Sha256::default();
-        hasher.update(bytes);
-        hasher.finish()
+        hasher.update_with(compress, bytes);
+        hasher.finish_with(compress)
     }
 
     #[test]
@@ -169,8 +205,10 @@ mod tests {
             0x19, 0xdb, 0x06, 0xc1,
         ];
         let long = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
-        assert_eq!(hash(b"abc"), abc);
-        assert_eq!(hash(long), two_blocks);
+        for way in ways() {
+            assert_eq!(hash(way, b"abc"), abc);
+            assert_eq!(hash(way, long), two_blocks);
+        }
     }
 
     #[test]
@@ -178,8 +216,28 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(520).collect();
         for length in 0..bytes.len() {
             let expected: [u8; 32] = sha2::Sha256::digest(&bytes[..length]).into();
-            assert_eq!(hash(&bytes[..length]), expected, "{length} bytes");
+            for way in ways() {
+                assert_eq!(hash(way, &bytes[..length]), expected, "{length} bytes");
+            }
         }
+    }
+
+    #[test]
+    fn every_way_is_the_same() {
+        let mut seed = 1_u64;
+        let mut random = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            seed.to_be_bytes()
+        });
+        let blocks: Vec<[u8; 8]> = random.by_ref().take(8 * 4096).collect();
+        let (blocks, _) = blocks.as_flattened().as_chunks::<BLOCK>();
+        let results = ways().into_iter().map(|way| {
+            let mut state = INITIAL;
+            way(&mut state, blocks);
+            state
+        });
+        let results: Vec<_> = results.collect();
+        assert!(results.windows(2).all(|two| two[0] == two[1]));
     }
 
     proptest! {
