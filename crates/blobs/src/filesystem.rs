@@ -9,8 +9,10 @@ mod links;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -38,15 +40,17 @@ struct Shared {
 impl FileSystem {
     /// Opens the store at `root`, making its folders where they are missing.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        create_root(root)?;
+        let above = create_root(root)?;
         let uploads = layout::uploads(root);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&uploads)
             .map_err(|error| Error::new("create", &uploads, error))?;
-        create_shards(root)?;
-        sync_folder(root)?;
+        let shards = create_shards(root)?;
+        // Also if they were there: whoever made them may have died before this.
+        let folders = shards.ancestors().take_while(|folder| folder.starts_with(root));
+        sync_at_once(folders.chain(above))?;
         Ok(Self::open_existing(root))
     }
 
@@ -413,29 +417,36 @@ fn sync_folders(folder: &Path) -> Result<(), Error> {
     folder.parent().map_or(Ok(()), sync_folder)
 }
 
-/// Makes the root, durably: also its name in the folder above it, and so on up.
-fn create_root(root: &Path) -> Result<(), Error> {
-    let missing = root.ancestors().take_while(|folder| !folder.exists()).collect::<Vec<_>>();
+/// Makes the root. Its name is durable when the folders above it that are returned are synced.
+fn create_root(root: &Path) -> Result<Vec<&Path>, Error> {
+    let missing = root.ancestors().take_while(|folder| !folder.exists());
+    let above = missing
+        .filter_map(Path::parent)
+        .map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    let above = above.collect();
     fs::create_dir_all(root).map_err(|error| Error::new("create", root, error))?;
-    for folder in missing {
-        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
-        sync_folder(above.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
+    Ok(above)
 }
 
-/// Makes the folders of all shards, durably, so that a commit need not ask whether somebody else
-/// has made its shard a moment ago and not synced it yet.
-fn create_shards(root: &Path) -> Result<(), Error> {
+/// Makes the folders of all shards and returns the one that they are in. They are made durable
+/// beforehand, so that a commit need not ask whether somebody else has made its shard a moment ago
+/// and not synced it yet.
+fn create_shards(root: &Path) -> Result<PathBuf, Error> {
     for shard in 0..=u8::MAX {
         create_folder(&layout::shard(root, shard))?;
     }
-    // Also if they were there: whoever made them may have died before this.
-    let shards = layout::blobs(root).join("sha256");
-    for folder in shards.ancestors().take_while(|folder| *folder != root) {
-        sync_folder(folder)?;
-    }
-    Ok(())
+    Ok(layout::blobs(root).join("sha256"))
+}
+
+/// Syncs several folders, and waits for the disk about as long as for one.
+fn sync_at_once<'a>(folders: impl Iterator<Item = &'a Path>) -> Result<(), Error> {
+    thread::scope(|scope| {
+        let syncing = folders.map(|folder| scope.spawn(|| sync_folder(folder)));
+        let syncing = syncing.collect::<Vec<_>>();
+        syncing
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// Makes a folder, and those above it, unless it is there.

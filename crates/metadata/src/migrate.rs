@@ -1,6 +1,8 @@
 //! Brings the schema from any earlier version to this one.
 
-use crate::{Error, ErrorKind, Tx};
+use uuid::Uuid;
+
+use crate::{Error, ErrorKind, Tx, settings};
 
 /// Every migration, oldest first; its version is its place, counted from one.
 const MIGRATIONS: &[&str] = &[
@@ -8,7 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_adoption.sql"),
 ];
 
-/// Applies what is missing. Safe to run at every start, and by several servers at once.
+/// Applies what is missing, and gives a new database its id. Safe to run at every start, and by several servers at once.
 pub(crate) async fn run(tx: &mut Tx) -> Result<(), Error> {
     tx.statement("CREATE TABLE IF NOT EXISTS migrations (version BIGINT NOT NULL PRIMARY KEY)")
         .await?;
@@ -36,6 +38,9 @@ pub(crate) async fn run(tx: &mut Tx) -> Result<(), Error> {
             .fold((*text).to_owned(), |text, (word, spelling)| text.replace(word, spelling));
         tx.statement(&text).await?;
         tx.execute("INSERT INTO migrations (version) VALUES ($1)", &[version.into()]).await?;
+    }
+    if settings::get(tx, settings::STORE_ID).await?.is_none() {
+        settings::set(tx, settings::STORE_ID, &Uuid::now_v7().to_string()).await?;
     }
     Ok(())
 }

@@ -2,6 +2,10 @@
 
 use crate::{Error, Tx};
 
+/// The setting that ties a database to its store, which carries the same id. Every database has
+/// it.
+pub const STORE_ID: &str = "store-id";
+
 /// The value called `name`.
 pub async fn get(tx: &mut Tx, name: &str) -> Result<Option<String>, Error> {
     let row = tx.query_one("SELECT value FROM settings WHERE name = $1", &[name.into()]).await?;

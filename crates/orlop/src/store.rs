@@ -123,14 +123,13 @@ fn lock(root: &Path) -> anyhow::Result<File> {
 }
 
 async fn claim(registry: &Registry, root: &Path) -> anyhow::Result<()> {
-    let new_id = blobs::UploadId::now_v7().to_string();
-    match registry.claim_store(new_id).await? {
+    match registry.claim_store().await? {
         Owner::Same => Ok(()),
         Owner::Other { store, database } => bail!(
             "the database and the store in {} do not belong together: the store is {store}, the \
-             database describes {}; put back the database {DATABASE} that belongs to the store",
+             database describes {database}; put back the database {DATABASE} that belongs to the \
+             store",
             root.display(),
-            database.as_deref().unwrap_or("none yet")
         ),
     }
 }
