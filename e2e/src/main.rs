@@ -37,11 +37,13 @@ mod power_loss;
 mod proxy;
 mod referrers;
 mod regctl;
+mod reload;
 mod skopeo;
 mod socket;
 mod tls;
 mod trouble;
 mod upload;
+mod urls;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -80,6 +82,8 @@ const SUBJECTS: &[&[Scenario]] = &[
     acme::SCENARIOS,
     proxy::SCENARIOS,
     socket::SCENARIOS,
+    urls::SCENARIOS,
+    reload::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

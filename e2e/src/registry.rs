@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
 
 use crate::http::Http;
 use crate::process::{Client, Daemon};
@@ -33,6 +34,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) configuration: Option<&'a str>,
     /// Variables beside those that every registry gets.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Where it listens; else a port that is free.
+    pub(crate) port: Option<u16>,
     /// Its port does not speak plain HTTP: the debug address is asked whether
     /// it is ready, and [`Registry::http`] is of no use.
     pub(crate) is_not_plain: bool,
@@ -98,7 +101,7 @@ impl Stage {
     }
 
     fn start_program(&self, binary: &Path, store: &str, setup: &Setup<'_>) -> Result<Registry> {
-        let host = format!("127.0.0.1:{}", free_port()?);
+        let host = format!("127.0.0.1:{}", setup.port.map_or_else(free_port, Ok)?);
         let debug_host = format!("127.0.0.1:{}", free_port()?);
         let store = self.folder(store)?;
         let configuration = match setup.configuration {
@@ -174,6 +177,11 @@ impl Registry {
             self.process.log_tail()
         );
         Ok(())
+    }
+
+    /// SIGHUP makes it read its configuration again.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        self.process.signal(Signal::HUP)
     }
 
     /// SIGKILL: it gets no chance to put anything in order.

@@ -59,6 +59,11 @@ impl<'a> TokenServer<'a> {
         Ok(format!("http://localhost:{}/token", self.listener.local_addr()?.port()))
     }
 
+    /// `127.0.0.1:PORT`, for a proxy.
+    pub(super) fn address(&self) -> Result<String> {
+        Ok(self.listener.local_addr()?.to_string())
+    }
+
     /// Every set of scopes that this user asked for.
     pub(super) fn asked(&self, user: Option<&str>) -> Vec<Vec<String>> {
         let asked = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
