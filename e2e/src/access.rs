@@ -28,6 +28,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("access: what rules hide", 60, rules::hidden),
     Scenario::new("access: docker with a token server", 120, token::docker),
     Scenario::new("access: skopeo and crane with a token server", 120, token::others),
+    Scenario::new("access: docker pushes a plugin with a token", 120, token::plugins),
     Scenario::new("access: a token server behind the same nginx", 240, autoredirect::behind_nginx),
     Scenario::new("access: a flood of wrong passwords", 120, flood::docker),
 ];

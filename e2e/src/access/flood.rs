@@ -1,6 +1,6 @@
 //! Somebody guesses passwords.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 use super::{docker_login, password_file};
 use crate::docker::Docker;
@@ -37,10 +37,24 @@ pub(super) fn docker(stage: &Stage) -> Result<()> {
         let said = login().fail()?;
         ensure!(said.contains("429 Too Many Requests"), "{said}");
 
-        let pushed = docker.push(&name)?;
-        docker.remove(&name)?;
-        let pulled = docker.pull(&name)?;
-        ensure!(pulled == pushed, "pushed {pushed}, pulled {pulled}");
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                stage
+                    .client("curl")
+                    .args(["--silent", "--parallel", "--parallel-max", "50"])
+                    .args(["--output", "/dev/null", "--write-out", "%{http_code}\n"])
+                    .args(["--user", "jo:another-guess", &format!("{url}?[1-2000]")])
+                    .text()
+            });
+            let pushed = docker.push(&name)?;
+            docker.remove(&name)?;
+            let pulled = docker.pull(&name)?;
+            ensure!(pulled == pushed, "pushed {pushed}, pulled {pulled}");
+            let statuses = flood.join().map_err(|_| anyhow!("the flood panicked"))??;
+            let refused = statuses.lines().filter(|status| *status == "429").count();
+            ensure!((1950..=2000).contains(&refused), "{refused} of 2000 guesses were refused");
+            Ok(())
+        })?;
 
         // curl waits as long as it is told to.
         let status = stage
