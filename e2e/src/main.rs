@@ -30,6 +30,7 @@ mod docker;
 mod foreign_layer;
 mod garbage_collect;
 mod large_layer;
+mod metrics;
 mod migrate;
 mod oras;
 mod podman;
@@ -84,6 +85,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     socket::SCENARIOS,
     urls::SCENARIOS,
     reload::SCENARIOS,
+    metrics::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

@@ -52,6 +52,8 @@ pub(crate) struct Registry {
     /// `127.0.0.1:PORT`, as it stands in an image's name.
     pub(crate) host: String,
     pub(crate) http: Http,
+    /// The operators' address.
+    debug: Http,
     command: RegistryCommand,
 }
 
@@ -118,6 +120,9 @@ impl Stage {
             ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", store.to_string_lossy().into_owned()),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
         ];
+        if is_peer(binary) {
+            environment.push(("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", "true".to_owned()));
+        }
         environment.extend(setup.environment.iter().cloned());
         let (ready_host, ready_path) =
             if setup.is_not_plain { (&debug_host, "/readyz") } else { (&host, "/") };
@@ -129,7 +134,8 @@ impl Stage {
             ready_path,
         };
         let http = Http::new(&host, self.remaining()?);
-        Ok(Registry { process: command.start(self)?, http, host, command })
+        let debug = Http::new(&debug_host, self.remaining()?);
+        Ok(Registry { process: command.start(self)?, http, debug, host, command })
     }
 }
 
@@ -160,6 +166,12 @@ impl Registry {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What it has counted so far, as Prometheus reads it.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        let answer = self.debug.get("/metrics")?.expect(200)?;
+        Ok(String::from_utf8(answer.body)?)
     }
 
     /// What it has printed so far.
