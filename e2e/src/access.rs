@@ -1,6 +1,8 @@
 //! Who may do what: password files, rules and token servers, with the clients
 //! that log in.
 
+mod autoredirect;
+mod flood;
 mod passwords;
 mod rules;
 mod token;
@@ -26,10 +28,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("access: what rules hide", 60, rules::hidden),
     Scenario::new("access: docker with a token server", 120, token::docker),
     Scenario::new("access: skopeo and crane with a token server", 120, token::others),
+    Scenario::new("access: docker pushes a plugin with a token", 120, token::plugins),
+    Scenario::new("access: a token server behind the same nginx", 240, autoredirect::behind_nginx),
+    Scenario::new("access: a flood of wrong passwords", 120, flood::docker),
 ];
 
 /// A password file as Apache's `htpasswd` makes it.
-fn password_file(stage: &Stage, users: &[(&str, &str)]) -> Result<PathBuf> {
+pub(crate) fn password_file(stage: &Stage, users: &[(&str, &str)]) -> Result<PathBuf> {
     let mut lines = String::new();
     for (user, password) in users {
         let line = stage.client("htpasswd").args(["-Bbn", user, password]).text()?;

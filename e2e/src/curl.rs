@@ -33,6 +33,12 @@ impl Client<'_> {
 }
 
 impl Reply {
+    /// The values of a header that may be there several times.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str()).collect()
+    }
+
     pub(crate) fn header(&self, name: &str) -> Result<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         match found.next() {

@@ -30,6 +30,7 @@ mod docker;
 mod foreign_layer;
 mod garbage_collect;
 mod large_layer;
+mod metrics;
 mod migrate;
 mod oras;
 mod podman;
@@ -37,11 +38,13 @@ mod power_loss;
 mod proxy;
 mod referrers;
 mod regctl;
+mod reload;
 mod skopeo;
 mod socket;
 mod tls;
 mod trouble;
 mod upload;
+mod urls;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -80,6 +83,9 @@ const SUBJECTS: &[&[Scenario]] = &[
     acme::SCENARIOS,
     proxy::SCENARIOS,
     socket::SCENARIOS,
+    urls::SCENARIOS,
+    reload::SCENARIOS,
+    metrics::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

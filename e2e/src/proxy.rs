@@ -99,6 +99,14 @@ fn balancer(stage: &Stage) -> Result<()> {
 /// Where the registry is in the guide's configurations.
 const UPSTREAM: &str = "127.0.0.1:5000";
 
+/// The guide's server for TLS in front of the registry, with another location
+/// beside it.
+pub(crate) fn server_with(registry: &Registry, location: &str) -> Result<String> {
+    const ROOT: &str = "    location / {";
+    let root = format!("{location}\n{ROOT}");
+    replace(&block("nginx", "server_name")?, &[(UPSTREAM, &registry.host), (ROOT, &root)])
+}
+
 /// The guide's server for TLS with another `location`.
 fn with_location(location: &str, registry: &Registry) -> Result<String> {
     let server = server_start()?;
@@ -126,7 +134,7 @@ fn block(language: &str, text: &str) -> Result<String> {
 }
 
 /// With every one of these texts replaced; each must be there.
-fn replace(text: &str, replacements: &[(&str, &str)]) -> Result<String> {
+pub(crate) fn replace(text: &str, replacements: &[(&str, &str)]) -> Result<String> {
     replacements.iter().try_fold(text.to_owned(), |text, (from, to)| {
         ensure!(text.contains(from), "no {from:?} in the guide's block:\n{text}");
         Ok(text.replace(from, to))
@@ -134,16 +142,16 @@ fn replace(text: &str, replacements: &[(&str, &str)]) -> Result<String> {
 }
 
 /// nginx with TLS on a port of its own.
-struct Nginx<'a> {
+pub(crate) struct Nginx<'a> {
     stage: &'a Stage,
-    host: String,
+    pub(crate) host: String,
     authority: Authority<'a>,
     /// Stopped when this is dropped.
     _daemon: Daemon,
 }
 
 impl<'a> Nginx<'a> {
-    fn start(stage: &'a Stage, server: &str) -> Result<Self> {
+    pub(crate) fn start(stage: &'a Stage, server: &str) -> Result<Self> {
         Self::start_on(stage, free_port()?, server)
     }
 
@@ -182,7 +190,7 @@ impl<'a> Nginx<'a> {
         Ok(Self { stage, host, authority, _daemon: daemon })
     }
 
-    fn curl(&self, arguments: &[&str], status: u16) -> Result<Reply> {
+    pub(crate) fn curl(&self, arguments: &[&str], status: u16) -> Result<Reply> {
         self.stage
             .curl()
             .args(["--http2", "--cacert"])

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
 
 use crate::http::Http;
 use crate::process::{Client, Daemon};
@@ -33,6 +34,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) configuration: Option<&'a str>,
     /// Variables beside those that every registry gets.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Where it listens; else a port that is free.
+    pub(crate) port: Option<u16>,
     /// Its port does not speak plain HTTP: the debug address is asked whether
     /// it is ready, and [`Registry::http`] is of no use.
     pub(crate) is_not_plain: bool,
@@ -49,6 +52,8 @@ pub(crate) struct Registry {
     /// `127.0.0.1:PORT`, as it stands in an image's name.
     pub(crate) host: String,
     pub(crate) http: Http,
+    /// The operators' address.
+    debug: Http,
     command: RegistryCommand,
 }
 
@@ -98,7 +103,7 @@ impl Stage {
     }
 
     fn start_program(&self, binary: &Path, store: &str, setup: &Setup<'_>) -> Result<Registry> {
-        let host = format!("127.0.0.1:{}", free_port()?);
+        let host = format!("127.0.0.1:{}", setup.port.map_or_else(free_port, Ok)?);
         let debug_host = format!("127.0.0.1:{}", free_port()?);
         let store = self.folder(store)?;
         let configuration = match setup.configuration {
@@ -115,6 +120,9 @@ impl Stage {
             ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", store.to_string_lossy().into_owned()),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
         ];
+        if is_peer(binary) {
+            environment.push(("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", "true".to_owned()));
+        }
         environment.extend(setup.environment.iter().cloned());
         let (ready_host, ready_path) =
             if setup.is_not_plain { (&debug_host, "/readyz") } else { (&host, "/") };
@@ -126,7 +134,8 @@ impl Stage {
             ready_path,
         };
         let http = Http::new(&host, self.remaining()?);
-        Ok(Registry { process: command.start(self)?, http, host, command })
+        let debug = Http::new(&debug_host, self.remaining()?);
+        Ok(Registry { process: command.start(self)?, http, debug, host, command })
     }
 }
 
@@ -159,6 +168,12 @@ impl Registry {
         self.process.pid()
     }
 
+    /// What it has counted so far, as Prometheus reads it.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        let answer = self.debug.get("/metrics")?.expect(200)?;
+        Ok(String::from_utf8(answer.body)?)
+    }
+
     /// What it has printed so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
@@ -174,6 +189,11 @@ impl Registry {
             self.process.log_tail()
         );
         Ok(())
+    }
+
+    /// SIGHUP makes it read its configuration again.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        self.process.signal(Signal::HUP)
     }
 
     /// SIGKILL: it gets no chance to put anything in order.

@@ -1,5 +1,6 @@
 //! TLS at the registry itself, with certificates from files.
 
+mod clientauth;
 mod tunnel;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use tunnel::Tunnel;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("tls: docker with certificates of both sides", 120, docker),
     Scenario::new("tls: skopeo, podman and crane", 120, others),
+    Scenario::new("tls: the four ways to ask for a client's certificate", 120, clientauth::modes),
     Scenario::new("tls: what is spoken", 60, spoken),
     Scenario::new("tls: a renewed certificate while an upload runs", 60, renewed),
 ];

@@ -52,9 +52,9 @@ pub struct Request<'a> {
     pub authorization: Option<&'a [u8]>,
     /// Where it comes from.
     pub address: IpAddr,
-    /// The value of the header `Host`.
+    /// The host that the client asked, with its port.
     pub host: Option<&'a str>,
-    /// The value of the header `X-Forwarded-Proto`.
+    /// The scheme that the client used, if a proxy says which.
     pub forwarded_proto: Option<&'a str>,
     /// What comes before the path in the URLs of this registry, as the client knows them; needed
     /// where [`Access::issues_tokens`].
@@ -359,7 +359,7 @@ async fn check_password(
     match htpasswd.check(basic, address).await {
         Ok(None) => {
             let user = basic.user.chars().take(100).collect::<String>();
-            tracing::info!(user = %user.escape_debug(), %address, "wrong password");
+            tracing::info!(user, %address, "wrong password");
             Ok(None)
         }
         Ok(user) => Ok(user),

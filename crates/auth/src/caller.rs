@@ -44,6 +44,12 @@ impl Caller {
             && self.may_see(repository)
     }
 
+    /// Whether his token is for content of this class (`image`, `plugin`) in this repository; always
+    /// without a token. What he may do there is another question.
+    pub fn may_handle_class(&self, repository: &RepositoryName, class: &str) -> bool {
+        self.granted.as_ref().is_none_or(|granted| granted.allows_class(repository, class))
+    }
+
     /// Whether lists of repositories show him this one. Who may read the catalogue by the word of
     /// a token server may read all of it, as far as rules allow.
     pub fn may_see(&self, repository: &RepositoryName) -> bool {

@@ -1,8 +1,9 @@
 //! The file system passes the suite, and does what only a file system can be asked.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
 
-use blobs::{Blobs, FileSystem, Resumed, UploadId};
+use blobs::{Action, Blobs, FileSystem, Observed, Resumed, UploadId};
 use bytes::Bytes;
 use oci::Digest;
 
@@ -11,6 +12,27 @@ async fn passes_the_suite() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileSystem::open(folder.path()).unwrap();
     blobs::conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn passes_the_suite_while_somebody_watches() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let store = Observed::new(FileSystem::open(folder.path()).unwrap(), move |action, _| {
+        note.lock().unwrap().push(action);
+    });
+    blobs::conformance::run(&store).await.unwrap();
+    seen.lock().unwrap().clear();
+
+    let upload = store.begin(UploadId::now_v7()).await.unwrap();
+    let upload = upload.append(vec![Bytes::from_static(b"abc")]).await.unwrap();
+    let digest = Digest::sha256(b"abc");
+    upload.commit(digest).await.unwrap();
+    store.open(&digest, None).await.unwrap();
+    store.open(&Digest::sha256(b"nothing"), None).await.unwrap_err();
+    let expected = [Action::Write, Action::Commit, Action::Open, Action::Open];
+    assert_eq!(*seen.lock().unwrap(), expected);
 }
 
 #[tokio::test]

@@ -34,7 +34,8 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     let debug_listener = config.http.debug_addr.as_deref().map(Listener::bind).transpose()?;
     let protocols = transport::protocols(&config.http)?;
     let access = access::open(config)?;
-    let store = store::open(config).await?;
+    let metrics = Metrics::default();
+    let store = store::open(config, &metrics).await?;
     let registry = &store.registry;
     let checks = Checks::new(&config.health, registry)?;
 
@@ -42,7 +43,7 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     adoption::begin(registry, !options.no_import).await?;
 
     let shutdown = Shutdown::default();
-    let (health, metrics) = (Health::default(), Metrics::default());
+    let health = Health::default();
     let face = web_config(config, access, health.clone())?;
     let service = Service::new(registry.clone(), face, metrics.clone());
     checks.run(&health, &shutdown.ending());

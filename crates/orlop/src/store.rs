@@ -6,14 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use blobs::{Blobs, ErrorKind, FileSystem};
+use blobs::{Blobs, ErrorKind, FileSystem, Observed};
 use metadata::Metadata;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
+use web::Metrics;
 
 use crate::config::{self, Config, IndexChildren, Require};
 
 /// Where the database is, below the data folder.
 const DATABASE: &str = "orlop/metadata.sqlite";
+
+/// What the configuration calls this kind of store.
+const DRIVER: &str = "filesystem";
 
 /// Held while a server runs.
 const LOCK: &str = "orlop/lock";
@@ -29,8 +33,9 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// Opens the data folder for a server, making what is missing.
-pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
+/// Opens the data folder for a server, making what is missing. `metrics` has what is done with
+/// blobs.
+pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Store> {
     let root = &config.storage.root_directory;
     let cannot_use = || format!("cannot use the data folder {}", root.display());
     let blobs = FileSystem::open(root).with_context(cannot_use)?;
@@ -43,6 +48,7 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
     }
     let lock = lock(root)?;
     let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
+    let blobs = Observed::new(blobs, metrics.storage(DRIVER));
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
     claim(&registry, root).await?;
     Ok(Store { registry, _lock: lock })
@@ -54,7 +60,7 @@ pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
     if !root.is_dir() {
         bail!("there is no data folder {}", root.display());
     }
-    open(config).await
+    open(config, &Metrics::default()).await
 }
 
 /// The content of the data folder, to look at it without a database.

@@ -7,7 +7,7 @@ use metadata::manifests::{NewManifest, ReferenceKind};
 use metadata::{Durability, Tx, repositories, tags};
 use oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
-use crate::rules::{Config, check_class};
+use crate::rules::{Class, Config, check_class};
 use crate::{Error, Registry, clock};
 
 /// A manifest that a client pushes.
@@ -25,6 +25,9 @@ pub struct ManifestPush {
     pub content: Bytes,
     /// What must be true of `reference` now.
     pub preconditions: Vec<Precondition>,
+    /// The classes of content that the client may push there, where the configuration looks at
+    /// classes at all.
+    pub classes: Vec<Class>,
 }
 
 /// A condition on what a reference leads to before the push ("compare and set").
@@ -80,7 +83,7 @@ impl Registry {
         self.check_read_write()?;
         let config = &self.shared.config;
         let parsed = Manifest::parse(&push.content, push.content_type.as_deref())?;
-        check_class(&config.classes, &parsed)?;
+        check_class(&config.classes, &push.classes, &parsed)?;
         let sha256 = Digest::sha256(&push.content);
         let digest = check_digest(&push, sha256)?;
         let blob = metadata::blobs::NewBlob {

@@ -125,12 +125,22 @@ pub enum Class {
     Plugin,
 }
 
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Image, Self::Plugin];
+
+    /// As configurations and tokens write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Image => "image",
             Self::Plugin => "plugin",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -140,13 +150,21 @@ pub enum ClassRefused {
     /// It is of another one.
     #[error("this registry does not take content of the class {0}")]
     Other(Class),
+    /// It is of one that the client's token is not for.
+    #[error("the token is not for content of the class {0} in this repository")]
+    NotGranted(Class),
     /// It is of none.
     #[error("this registry takes images or plugins only, and the manifest's config is {0:.80?}")]
     Unknown(String),
 }
 
-/// Refuses a manifest whose class is not one of `allowed`. An index has none.
-pub(crate) fn check_class(allowed: &[Class], manifest: &Manifest) -> Result<(), ClassRefused> {
+/// Refuses a manifest whose class is not one of `allowed`, or not one of those `granted` to the
+/// client. An index has none.
+pub(crate) fn check_class(
+    allowed: &[Class],
+    granted: &[Class],
+    manifest: &Manifest,
+) -> Result<(), ClassRefused> {
     if allowed.is_empty() || manifest.kind == ManifestKind::Index {
         return Ok(());
     }
@@ -156,7 +174,10 @@ pub(crate) fn check_class(allowed: &[Class], manifest: &Manifest) -> Result<(), 
         media_type::DOCKER_PLUGIN_CONFIG => Class::Plugin,
         other => return Err(ClassRefused::Unknown(other.to_owned())),
     };
-    if allowed.contains(&class) { Ok(()) } else { Err(ClassRefused::Other(class)) }
+    if !allowed.contains(&class) {
+        return Err(ClassRefused::Other(class));
+    }
+    if granted.contains(&class) { Ok(()) } else { Err(ClassRefused::NotGranted(class)) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use auth::{Action, Caller, Refusal, Scope};
-use http::header::{self, HeaderName};
+use http::header;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use oci::RepositoryName;
@@ -91,13 +91,13 @@ fn question<'a>(
     base_url: Option<&'a str>,
     wanted: &'a Wanted,
 ) -> auth::Request<'a> {
-    let header = |name| parts.headers.get(name);
-    let text = |name: HeaderName| header(name).and_then(|value| value.to_str().ok());
+    let asked = urls::Asked::of(&parts.headers);
+    let authorization = parts.headers.get(header::AUTHORIZATION);
     auth::Request {
-        authorization: header(header::AUTHORIZATION).map(http::HeaderValue::as_bytes),
+        authorization: authorization.map(http::HeaderValue::as_bytes),
         address,
-        host: text(header::HOST).or(parts.uri.authority().map(http::uri::Authority::as_str)),
-        forwarded_proto: text(HeaderName::from_static("x-forwarded-proto")),
+        host: asked.host.or(parts.uri.authority().map(http::uri::Authority::as_str)),
+        forwarded_proto: asked.scheme,
         base_url,
         wanted: &wanted.scopes,
         needed: wanted.needed,

@@ -1,10 +1,12 @@
 //! What is counted, for Prometheus. Labels have few values; names of repositories are not labels.
 
 mod compatible;
+mod process;
+mod storage;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -17,6 +19,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use compatible::Compatible;
+use process::Process;
+use storage::Storage;
 
 /// Upper bounds of the histogram's buckets in seconds: a manifest takes microseconds, a layer
 /// minutes.
@@ -41,6 +45,7 @@ struct Shared {
     refused_connections: Counter<u64, AtomicU64>,
     failing_checks: Family<CheckLabels, Gauge>,
     compatible: Compatible,
+    storage: Storage,
 }
 
 /// What a request was about.
@@ -112,6 +117,8 @@ impl Default for Metrics {
         let failing_checks = Family::default();
         let mut root = Registry::default();
         let compatible = Compatible::register(&mut root);
+        let storage = Storage::register(&mut root);
+        root.register_collector(Box::new(Process::default()));
         let registry = root.sub_registry_with_prefix("orlop");
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
@@ -152,6 +159,7 @@ impl Default for Metrics {
             refused_connections,
             failing_checks,
             compatible,
+            storage,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -190,6 +198,16 @@ impl Metrics {
     pub(crate) fn checked(&self, check: String, fails: bool) {
         let labels = CheckLabels { check };
         self.shared.failing_checks.get_or_create(&labels).set(i64::from(fails));
+    }
+
+    /// Takes down what a store does and how long it takes; `driver` is what the configuration calls
+    /// its kind. For [`blobs::Observed`].
+    pub fn storage(
+        &self,
+        driver: &'static str,
+    ) -> impl Fn(blobs::Action, Duration) + Send + Sync + 'static + use<> {
+        let storage = self.shared.storage.clone();
+        move |action, took| storage.observe(driver, action, took)
     }
 
     /// All of it in the text format of OpenMetrics.

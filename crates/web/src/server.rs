@@ -54,6 +54,10 @@ const PING: Duration = Duration::from_secs(30);
 /// How every connection of HTTP/2 without prior negotiation begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How a client begins that tries TLS first, as Docker does: a record with a part of a handshake, of
+/// any version (RFC 8446 §5.1).
+const TLS_START: &[u8] = &[0x16, 0x03];
+
 /// What is spoken with clients.
 #[derive(Clone, Debug, Default)]
 pub struct Protocols {
@@ -246,9 +250,22 @@ async fn serve_http1(
         }
     });
     let io = TokioIo::new(StallTimeout::new(stream, WRITE_STALL));
-    let serving = http1().serve_connection(io, answer);
+    let mut serving = http1().serve_connection(io, answer);
     let end = http1::Connection::graceful_shutdown;
-    drive(serving, end, connection.peer, ending, std::future::pending()).await
+    let ended = drive(Pin::new(&mut serving), end, ending, std::future::pending()).await;
+    match &ended {
+        // Answered by hyper itself, with a status and nothing else.
+        Some(Err(error)) if error.is_parse() => {
+            let peer = connection.peer;
+            if serving.into_parts().read_buf.starts_with(TLS_START) {
+                tracing::debug!(%peer, "a client that tried TLS was told that this port has none");
+            } else {
+                tracing::info!(%peer, %error, "a request that is not HTTP was refused");
+            }
+        }
+        ended => log_end(connection.peer, ended.as_ref()),
+    }
+    !matches!(ended, Some(Ok(())))
 }
 
 async fn serve_http2(
@@ -273,8 +290,10 @@ async fn serve_http2(
     let stream = Linger::new(StallTimeout::new(stream, WRITE_STALL), FAREWELL);
     let io = TokioIo::new(stream);
     let given_up = activity.stopped(HEAD_TIMEOUT, WRITE_STALL);
-    let serving = http2().serve_connection(io, answer);
-    drive(serving, http2::Connection::graceful_shutdown, connection.peer, ending, given_up).await
+    let serving = pin!(http2().serve_connection(io, answer));
+    let ended = drive(serving, http2::Connection::graceful_shutdown, ending, given_up).await;
+    log_end(connection.peer, ended.as_ref());
+    !matches!(ended, Some(Ok(())))
 }
 
 /// HTTP/2 says in its target what HTTP/1 says in `Host` (RFC 9113 §8.3.1).
@@ -287,44 +306,37 @@ fn name_host(parts: &mut http::request::Parts) {
     }
 }
 
-/// Lets a connection run to its end, to that of the server, or to that of our patience.
+/// Lets a connection run to its end, to that of the server, or to that of our patience: `None` if
+/// it had to be cut.
 async fn drive<C>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     end: impl Fn(Pin<&mut C>),
-    peer: Peer,
     mut ending: Ending,
     given_up: impl Future<Output = ()>,
-) -> bool
+) -> Option<hyper::Result<()>>
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
+    tokio::select! {
+        result = connection.as_mut() => Some(result),
         () = given_up => {
             end(connection.as_mut());
-            match tokio::time::timeout(FAREWELL, connection).await {
-                Ok(result) => result,
-                Err(_) => return true,
-            }
+            tokio::time::timeout(FAREWELL, connection).await.ok()
         }
         () = ending.reached(Phase::Draining) => {
             end(connection.as_mut());
             tokio::select! {
-                result = connection => result,
-                () = ending.reached(Phase::Cut) => return true,
+                result = connection => Some(result),
+                () = ending.reached(Phase::Cut) => None,
             }
         }
-    };
-    match &result {
-        // Answered by hyper itself, with a status and nothing else; docker's try of TLS is one.
-        Err(error) if error.is_parse() => {
-            tracing::info!(%peer, %error, "a request that is not HTTP was refused");
-        }
-        Err(error) => tracing::debug!(%peer, %error, "connection ended"),
-        Ok(()) => {}
     }
-    result.is_err()
+}
+
+fn log_end(peer: Peer, ended: Option<&hyper::Result<()>>) {
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
 }
 
 fn http1() -> http1::Builder {

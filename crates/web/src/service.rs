@@ -34,7 +34,7 @@ pub struct Config {
     pub redirect: Redirect,
     /// Who may do what.
     pub access: Access,
-    /// Headers that every answer carries.
+    /// Headers that every answer carries; a name may be there several times.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Proxies that know better where a request comes from.
     pub trusted_proxies: Trusted,
@@ -106,8 +106,12 @@ impl Service {
             headers.insert(name, HeaderValue::from_static("registry/2.0"));
         }
         headers.insert(HeaderName::from_static("x-request-id"), id.header());
+        // They take the place of ours, and one may be there several times.
+        for (name, _) in &self.shared.config.headers {
+            headers.remove(name);
+        }
         for (name, value) in &self.shared.config.headers {
-            headers.insert(name.clone(), value.clone());
+            headers.append(name.clone(), value.clone());
         }
         let length = response.body().length();
         measured.end(response.status(), length);

@@ -68,41 +68,62 @@ impl Config {
 
 /// `scheme://host` of a request, as its client sees it.
 fn origin(headers: &HeaderMap, secure: bool) -> Option<String> {
-    let forwarded = forwarded(headers);
-    let first = |name| first_of_list(headers, name).map(str::to_owned);
-    let host = forwarded
-        .host
-        .or_else(|| first("x-forwarded-host"))
-        .or_else(|| first(header::HOST.as_str()))
-        .filter(|host| host.parse::<Authority>().is_ok())?;
-    let scheme = forwarded
-        .scheme
-        .or_else(|| first("x-forwarded-proto"))
-        .map(|scheme| scheme.to_ascii_lowercase())
-        .filter(|scheme| scheme == "http" || scheme == "https")
-        .unwrap_or_else(|| if secure { "https" } else { "http" }.to_owned());
+    let asked = Asked::of(headers);
+    let host = asked.host?;
+    let scheme = asked.scheme.unwrap_or(if secure { "https" } else { "http" });
     Some(format!("{scheme}://{host}"))
 }
 
-#[derive(Default)]
-struct Forwarded {
-    scheme: Option<String>,
-    host: Option<String>,
+/// What a client has asked, as far as headers tell: a proxy's before the request's own.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Asked<'a> {
+    /// `http` or `https`, if a proxy says so.
+    pub(crate) scheme: Option<&'static str>,
+    /// With its port, if the client gave one.
+    pub(crate) host: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        let forwarded = Forwarded::of(headers);
+        let host = forwarded
+            .host
+            .or_else(|| first_of_list(headers, "x-forwarded-host"))
+            .or_else(|| first_of_list(headers, header::HOST.as_str()))
+            .filter(|host| host.parse::<Authority>().is_ok());
+        let scheme = forwarded
+            .scheme
+            .or_else(|| first_of_list(headers, "x-forwarded-proto"))
+            .and_then(known_scheme);
+        Self { scheme, host }
+    }
+}
+
+fn known_scheme(text: &str) -> Option<&'static str> {
+    ["http", "https"].into_iter().find(|known| text.eq_ignore_ascii_case(known))
 }
 
 /// The first element of `Forwarded` (RFC 7239 §4).
-fn forwarded(headers: &HeaderMap) -> Forwarded {
-    let mut found = Forwarded::default();
-    for pair in first_of_list(headers, "forwarded").unwrap_or("").split(';') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = value.trim().trim_matches('"').to_owned();
-        if name.trim().eq_ignore_ascii_case("proto") {
-            found.scheme = Some(value);
-        } else if name.trim().eq_ignore_ascii_case("host") {
-            found.host = Some(value);
+#[derive(Default)]
+struct Forwarded<'a> {
+    scheme: Option<&'a str>,
+    host: Option<&'a str>,
+}
+
+impl<'a> Forwarded<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        for pair in first_of_list(headers, "forwarded").unwrap_or("").split(';') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = value.trim().trim_matches('"');
+            if name.trim().eq_ignore_ascii_case("proto") {
+                found.scheme = Some(value);
+            } else if name.trim().eq_ignore_ascii_case("host") {
+                found.host = Some(value);
+            }
         }
+        found
     }
-    found
 }
 
 fn first_of_list<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -5,6 +5,9 @@
 
 mod support;
 
+use std::time::Duration;
+
+use blobs::Action;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use web::{Debug, Health, Metrics, RequestBody, Service};
@@ -16,6 +19,7 @@ struct Operated {
     service: Service,
     debug: Debug,
     health: Health,
+    metrics: Metrics,
     _store: TestRegistry,
 }
 
@@ -27,8 +31,8 @@ impl Operated {
         config.health = health.clone();
         let service = Service::new(store.registry.clone(), config, metrics.clone());
         let path = Some("/numbers".to_owned());
-        let debug = Debug::new(store.registry.clone(), health.clone(), metrics, path);
-        Self { service, debug, health, _store: store }
+        let debug = Debug::new(store.registry.clone(), health.clone(), metrics.clone(), path);
+        Self { service, debug, health, metrics, _store: store }
     }
 
     async fn ask(&self, method: Method, path: &str) -> (u16, String) {
@@ -93,6 +97,7 @@ async fn metrics_have_the_names_of_distribution_too() {
     registry.ask(Method::POST, "/v2/a/blobs/uploads/").await;
     registry.ask(Method::from_bytes(b"NONSENSE").unwrap(), "/v2/").await;
     registry.ask(Method::GET, "/nowhere").await;
+    registry.metrics.storage("filesystem")(Action::Commit, Duration::from_millis(20));
     assert_eq!(registry.look("/metrics").await.0, 404, "the path is configured");
 
     let (status, metrics) = registry.look("/numbers").await;
@@ -105,6 +110,11 @@ async fn metrics_have_the_names_of_distribution_too() {
         "registry_http_in_flight_requests{handler=\"base\"} 0",
         "registry_http_request_size_bytes_bucket{le=\"1024.0\",handler=\"manifest\"} 1",
         "registry_http_response_size_bytes_count{handler=\"manifest\"} 1",
+        "registry_storage_action_seconds_count{driver=\"filesystem\",action=\"Move\"} 1",
+        "registry_storage_action_seconds_sum{driver=\"filesystem\",action=\"Move\"} 0.02",
+        "registry_storage_action_seconds_bucket{le=\"0.025\",driver=\"filesystem\",action=\"Move\"} 1",
+        "# TYPE process_cpu_seconds counter",
+        "# TYPE process_max_fds gauge",
         "orlop_http_requests_total{handler=\"other\",method=\"get\",code=\"404\"} 1",
     ] {
         assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in\n{metrics}");

@@ -1,6 +1,7 @@
 //! A registry that trusts a token server.
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use super::token_server::{ISSUER, PASSWORD, SERVICE, Signature, TokenServer, USER};
 use super::{crane, docker_login};
@@ -13,6 +14,7 @@ use crate::scenario::Stage;
 fn with_token_server(
     stage: &Stage,
     signature: Signature,
+    more: &str,
     play: impl FnOnce(&mut Registry, &TokenServer<'_>) -> Result<()>,
 ) -> Result<()> {
     let server = TokenServer::new(stage, signature)?;
@@ -22,7 +24,7 @@ fn with_token_server(
     };
     let configuration = format!(
         "version: 0.1\nauth:\n  token:\n    realm: {}\n    service: {SERVICE}\n    \
-         issuer: {ISSUER}\n    {key}: {}\n",
+         issuer: {ISSUER}\n    {key}: {}\n{more}",
         server.realm()?,
         server.trusted.display()
     );
@@ -35,7 +37,7 @@ fn with_token_server(
 
 pub(super) fn docker(stage: &Stage) -> Result<()> {
     let docker = Docker::start(stage)?;
-    with_token_server(stage, Signature::Rsa, |registry, server| {
+    with_token_server(stage, Signature::Rsa, "", |registry, server| {
         let name = registry.name("public/app:v1");
         docker.build(&name, 2)?;
         docker.client(&["push", &name]).fail()?;
@@ -74,7 +76,7 @@ pub(super) fn docker(stage: &Stage) -> Result<()> {
 pub(super) fn others(stage: &Stage) -> Result<()> {
     let (layout, digest) = image::runnable(stage, "tokens")?;
     let source = format!("oci:{}", layout.name("v1"));
-    with_token_server(stage, Signature::Elliptic, |registry, _| {
+    with_token_server(stage, Signature::Elliptic, "", |registry, _| {
         let refused = registry
             .http
             .send("POST", "/v2/team/app/blobs/uploads/", &[], &[] as &[u8])?
@@ -114,6 +116,57 @@ pub(super) fn others(stage: &Stage) -> Result<()> {
         crane(stage, &["auth", "logout", &registry.host]).succeed()?;
         ensure!(crane(stage, &["digest", &first]).text()? == digest);
         crane(stage, &["digest"]).arg(registry.name("team/crane:v1")).fail()?;
+        Ok(())
+    })
+}
+
+/// The storage is for Debian's docker-registry, with which this can be tried.
+const CLASSES: &str = "
+policy: {repository: {classes: [image, plugin]}}
+storage: {filesystem: {rootdirectory: unset}}
+http: {addr: unset}
+";
+
+/// Docker asks for a token for plugins, and gets one for `team/` only.
+pub(super) fn plugins(stage: &Stage) -> Result<()> {
+    let docker = Docker::start(stage)?;
+    let folder = stage.folder("plugin")?;
+    image::write_program(&folder.join("rootfs"))?;
+    with_token_server(stage, Signature::Rsa, CLASSES, |registry, server| {
+        docker_login(&docker, &registry.host, USER, PASSWORD).succeed()?;
+        let create = |name: &str| {
+            // Docker does not make the same one twice.
+            std::fs::write(folder.join("rootfs/name"), name)?;
+            let config = json!({
+                "description": name, "documentation": "", "entrypoint": ["/bin/busybox"],
+                "interface": {"types": ["e2e.nothing/1.0"], "socket": "nothing.sock"},
+            });
+            std::fs::write(folder.join("config.json"), config.to_string())?;
+            docker.client(&["plugin", "create", name]).arg(&folder).succeed()
+        };
+
+        let name = registry.name("team/plugin:v1");
+        create(&name)?;
+        docker.client(&["plugin", "push", &name]).succeed()?;
+        let asked = server.asked(Some(USER)).concat();
+        let scope = "repository(plugin):team/plugin:pull,push";
+        ensure!(asked.iter().any(|asked| asked == scope), "Docker asked for {asked:?}");
+        docker.client(&["plugin", "rm", &name]).succeed()?;
+        let install = ["plugin", "install", "--disable", "--grant-all-permissions", &name];
+        docker.client(&install).succeed()?;
+
+        let denied = registry.name("public/plugin:v1");
+        create(&denied)?;
+        // What it says is only that its second try, with TLS, went wrong.
+        docker.client(&["plugin", "push", &denied]).fail()?;
+        let log = registry.log();
+        let refused = ["PUT", "/v2/public/plugin/manifests/v1", "403"];
+        let is_refusal = |line: &str| refused.iter().all(|part| line.contains(part));
+        ensure!(log.lines().any(is_refusal), "no manifest was refused:\n{log}");
+        // An image may go there.
+        let image = registry.name("public/app:v1");
+        docker.build(&image, 1)?;
+        docker.push(&image)?;
         Ok(())
     })
 }

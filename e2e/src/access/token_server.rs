@@ -59,6 +59,11 @@ impl<'a> TokenServer<'a> {
         Ok(format!("http://localhost:{}/token", self.listener.local_addr()?.port()))
     }
 
+    /// `127.0.0.1:PORT`, for a proxy.
+    pub(super) fn address(&self) -> Result<String> {
+        Ok(self.listener.local_addr()?.to_string())
+    }
+
     /// Every set of scopes that this user asked for.
     pub(super) fn asked(&self, user: Option<&str>) -> Vec<Vec<String>> {
         let asked = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -169,18 +174,22 @@ impl<'a> TokenServer<'a> {
     }
 }
 
-/// Everybody may pull below `public/`; the user may also push there and to
-/// `team/`. What is not granted is left out, as the specification wants it.
+/// Everybody may pull below `public/`; the user may also push images there, and
+/// whatever he has to `team/`. What is not granted is left out, as the
+/// specification wants it.
 fn granted(user: Option<&str>, scope: &str) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;
+    let (kind, class) = kind.split_once('(').unwrap_or((kind, ""));
+    let class = if name.starts_with("team/") { class.trim_end_matches(')') } else { "" };
     let may = |action: &&str| match kind {
         "repository" if name.starts_with("public/") => user.is_some() || *action == "pull",
         "repository" => user.is_some() && name.starts_with("team/"),
         _ => false,
     };
     let actions: Vec<&str> = actions.split(',').filter(may).collect();
-    (!actions.is_empty()).then(|| json!({"type": kind, "name": name, "actions": actions}))
+    (!actions.is_empty())
+        .then(|| json!({"type": kind, "class": class, "name": name, "actions": actions}))
 }
 
 fn rsa(stage: &Stage, key: &Path) -> Result<(Value, PathBuf)> {

@@ -52,16 +52,30 @@ struct Access {
     kind: String,
     #[serde(default)]
     name: String,
+    /// What kind of content a repository is for, such as `plugin`; empty: `image`.
+    #[serde(default)]
+    class: String,
     actions: Option<Vec<String>>,
 }
+
+/// The class of content of a repository for which none is named.
+const DEFAULT_CLASS: &str = "image";
 
 /// Who a token is for, and what it lets them do.
 #[derive(Debug)]
 pub(crate) struct Granted {
     /// `sub`, if it says anything.
     pub(crate) user: Option<Arc<str>>,
-    /// Actions by kind and name.
-    actions: HashMap<(String, String), Vec<String>>,
+    /// By kind and name.
+    grants: HashMap<(String, String), Grant>,
+}
+
+/// What a token lets its bearer do with one thing.
+#[derive(Debug, Default)]
+struct Grant {
+    actions: Vec<String>,
+    /// Classes have no part in whether an action is allowed, as in registry:2.
+    classes: Vec<String>,
 }
 
 impl Granted {
@@ -75,11 +89,20 @@ impl Granted {
         self.has("repository", name.as_str(), "pull")
     }
 
+    /// Whether content of this class may be pushed there, if anything may.
+    pub(crate) fn allows_class(&self, name: &RepositoryName, class: &str) -> bool {
+        self.grant("repository", name.as_str())
+            .is_some_and(|grant| grant.classes.iter().any(|granted| granted == class))
+    }
+
     fn has(&self, kind: &str, name: &str, action: &str) -> bool {
-        let granted = self.actions.get(&(kind.to_owned(), name.to_owned()));
-        granted.is_some_and(|actions| {
-            actions.iter().any(|granted| granted == action || granted == "*")
+        self.grant(kind, name).is_some_and(|grant| {
+            grant.actions.iter().any(|granted| granted == action || granted == "*")
         })
+    }
+
+    fn grant(&self, kind: &str, name: &str) -> Option<&Grant> {
+        self.grants.get(&(kind.to_owned(), name.to_owned()))
     }
 }
 
@@ -94,15 +117,15 @@ pub(crate) fn granted(payload: &[u8], issuer: &str, service: &str, now: f64) -> 
     if !holds {
         return None;
     }
-    let mut actions: HashMap<_, Vec<_>> = HashMap::new();
+    let mut grants: HashMap<_, Grant> = HashMap::new();
     for access in claims.access.unwrap_or_default() {
-        actions
-            .entry((access.kind, access.name))
-            .or_default()
-            .extend(access.actions.unwrap_or_default());
+        let grant = grants.entry((access.kind, access.name)).or_default();
+        grant.actions.extend(access.actions.unwrap_or_default());
+        let class = Some(access.class).filter(|class| !class.is_empty());
+        grant.classes.push(class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()));
     }
     let user = Some(claims.sub).filter(|sub| !sub.is_empty()).map(Arc::from);
-    Some(Granted { user, actions })
+    Some(Granted { user, grants })
 }
 
 #[cfg(test)]
@@ -159,6 +182,9 @@ mod tests {
         assert!(may("a", Action::Pull) && may("a", Action::Push) && !may("a", Action::Delete));
         assert!(may("b/c", Action::Delete) && !may("b", Action::Pull) && !may("d", Action::Pull));
         assert!(granted.allows(&Scope::Catalog));
+        let class = |name: &str, class| granted.allows_class(&name.parse().unwrap(), class);
+        assert!(class("a", "image") && class("a", "plugin") && !class("a", "Plugin"));
+        assert!(class("b/c", "image") && !class("b/c", "plugin") && !class("e", "image"));
         assert!(
             check(r#"{"iss":"issuer","aud":"service","exp":2000000}"#).is_some_and(|granted| {
                 granted.user.is_none() && !granted.allows(&Scope::Catalog)

@@ -74,6 +74,7 @@ async fn push(registry: &Registry, repository: &str, reference: &str, content: &
         content_type: None,
         content: content.to_owned().into(),
         preconditions: Vec::new(),
+        classes: Vec::new(),
     };
     registry.push_manifest(push).await.unwrap().digest
 }

@@ -6,7 +6,7 @@ use oci::{
     Accept, Digest, ErrorCode, MAX_MANIFEST_SIZE, Manifest, Reference, ReferenceError,
     RepositoryName, Tag, media_type,
 };
-use registry::{ManifestPush, Precondition, PulledManifest};
+use registry::{Class, ManifestPush, Precondition, PulledManifest};
 
 use crate::error::{Error, Result, refuse_delete};
 use crate::service::{Request, empty, etag, matches_etag};
@@ -116,7 +116,9 @@ async fn put(
     if request.content_length().is_some_and(|length| length > MAX_MANIFEST_SIZE as u64) {
         return Err(Error::too_large());
     }
+    let may_push = |class: &Class| request.caller().may_handle_class(&repository, class.as_str());
     let push = ManifestPush {
+        classes: Class::ALL.into_iter().filter(may_push).collect(),
         tags: further_tags(request)?,
         content_type: content_type(request.headers())?,
         preconditions: preconditions(request.headers())?,

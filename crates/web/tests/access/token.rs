@@ -8,6 +8,8 @@ use auth::token::{Config, Token};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::BASE64URL_NOPAD;
 use http::Method;
+use oci::media_type::{DOCKER_CONFIG, DOCKER_MANIFEST, DOCKER_PLUGIN_CONFIG};
+use registry::Class;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,7 +34,10 @@ impl Issuer {
         let access = scopes.iter().map(|scope| {
             let parts = scope.split(':').collect::<Vec<_>>();
             let actions = parts[2].split(',').collect::<Vec<_>>();
-            json!({ "type": parts[0], "name": parts[1], "actions": actions })
+            // As clients write it: `repository(plugin):a:pull`.
+            let (kind, class) = parts[0].split_once('(').unwrap_or((parts[0], ""));
+            let class = class.trim_end_matches(')');
+            json!({ "type": kind, "class": class, "name": parts[1], "actions": actions })
         });
         let claims = json!({
             "iss": "issuer", "aud": ["registry"], "sub": user, "exp": exp,
@@ -47,11 +52,15 @@ impl Issuer {
 
 /// Takes the tokens of `issuer`, whose key is kept in `folder`.
 pub(crate) fn checker(folder: &Path, issuer: &Issuer) -> Token {
+    Token::new(config(folder, issuer)).unwrap()
+}
+
+fn config(folder: &Path, issuer: &Issuer) -> Config {
     let x = BASE64URL_NOPAD.encode(issuer.0.public_key().as_ref());
     let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x });
     let jwks = folder.join("jwks.json");
     std::fs::write(&jwks, json!({ "keys": [jwk] }).to_string()).unwrap();
-    let config = Config {
+    Config {
         realm: "https://auth.example/token".to_owned(),
         service: "registry".to_owned(),
         issuer: "issuer".to_owned(),
@@ -60,8 +69,7 @@ pub(crate) fn checker(folder: &Path, issuer: &Issuer) -> Token {
         fetch_jwks: None,
         signing_algorithms: Vec::new(),
         auto_redirect: None,
-    };
-    Token::new(config).unwrap()
+    }
 }
 
 async fn registry() -> (TempDir, TestRegistry, Issuer) {
@@ -111,6 +119,76 @@ async fn challenges_to_the_byte() {
         format!(r#"{START},scope="repository:a:pull,push repository:b:pull""#)
     );
     assert_eq!(push.json()["errors"][0]["detail"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn the_realm_follows_what_the_client_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    let auto_redirect = Some("/auth/token".to_owned());
+    let token = Token::new(Config { auto_redirect, ..config(folder.path(), &issuer) }).unwrap();
+    let registry = registry_with(Access::new(token, None, b"").unwrap(), &[]).await;
+    for (headers, realm) in [
+        (vec![], "https://registry.test/auth/token"),
+        (vec![("x-forwarded-proto", "http")], "http://registry.test/auth/token"),
+        (
+            vec![("x-forwarded-proto", "https"), ("x-forwarded-host", "a.b")],
+            "https://a.b/auth/token",
+        ),
+        (
+            vec![("forwarded", "for=192.0.2.1;proto=http;host=\"a.b:8443\"")],
+            "http://a.b:8443/auth/token",
+        ),
+    ] {
+        let mut request = registry.request(Method::GET, "/v2/");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.status(401);
+        let challenge = format!(r#"Bearer realm="{realm}",service="registry""#);
+        assert_eq!(answer.header("www-authenticate"), challenge);
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_be_for_a_class_of_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let issuer = Issuer::new();
+    let classes = vec![Class::Image, Class::Plugin];
+    for (classes, refused) in [(classes, 403), (Vec::new(), 201)] {
+        let rules = registry::Config { classes, ..registry::Config::default() };
+        let token = checker(folder.path(), &issuer);
+        let registry = TestRegistry::with(rules, |config| {
+            config.access = Access::new(token, None, b"").unwrap();
+        })
+        .await;
+        let put = async |scopes: &[&str], config: &str| {
+            let manifest = json!({
+                "schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "layers": [],
+                "config": { "mediaType": config, "digest": crate::support::sha256(b"{}"), "size": 2 },
+            });
+            let request = registry.request(Method::PUT, "/v2/a/manifests/v1");
+            let request = request.header("authorization", issuer.bearer("jo", scopes));
+            let request = request.header("content-type", DOCKER_MANIFEST);
+            request.body(manifest.to_string()).send().await
+        };
+        let bearer = issuer.bearer("jo", &["repository:a:pull,push"]);
+        let digest = crate::support::sha256(b"{}");
+        let target = format!("/v2/a/blobs/uploads/?digest={digest}");
+        let upload = registry.request(Method::POST, target).header("authorization", &bearer);
+        upload.body("{}").send().await.expect(201);
+
+        let (image, plugin) = ("repository:a:pull,push", "repository(plugin):a:pull,push");
+        put(&[image], DOCKER_CONFIG).await.expect(201);
+        put(&[plugin], DOCKER_PLUGIN_CONFIG).await.expect(201);
+        put(&["repository(image):a:*"], DOCKER_CONFIG).await.expect(201);
+        put(&[image, plugin], DOCKER_PLUGIN_CONFIG).await.expect(201);
+        put(&[plugin], DOCKER_CONFIG).await.expect(refused);
+        let answer = put(&[image], DOCKER_PLUGIN_CONFIG).await.status(refused);
+        if refused == 403 {
+            assert_eq!(answer.code(), "DENIED");
+        }
+    }
 }
 
 #[tokio::test]

@@ -155,13 +155,20 @@ async fn locations_are_absolute_or_relative_as_configured() {
 #[tokio::test]
 async fn configured_headers_are_on_every_answer() {
     let registry = TestRegistry::with(registry::Config::default(), |web| {
-        web.headers.push(("x-content-type-options".parse().unwrap(), "nosniff".parse().unwrap()));
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("access-control-allow-methods", "HEAD"),
+            ("access-control-allow-methods", "GET"),
+        ] {
+            web.headers.push((name.parse().unwrap(), value.parse().unwrap()));
+        }
     })
     .await;
     for target in ["/", "/v2/", "/v2/a/tags/list", "/nowhere"] {
         for method in [Method::GET, Method::OPTIONS] {
             let answer = registry.request(method, target).send().await;
             assert_eq!(answer.header("x-content-type-options"), "nosniff");
+            assert_eq!(answer.all("access-control-allow-methods"), ["HEAD", "GET"]);
         }
     }
 }

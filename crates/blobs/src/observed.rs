@@ -1,0 +1,191 @@
+//! A store that tells how long its work takes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use oci::Digest;
+
+use crate::links::Links;
+use crate::{Blobs, Content, Error, Future, Resumed, Upload, UploadId};
+
+/// What a store does.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Action {
+    /// Turns an upload into content.
+    Commit,
+    /// Lists what there is.
+    List,
+    /// Opens something for reading.
+    Open,
+    /// Keeps content in one step.
+    Put,
+    /// Removes something.
+    Remove,
+    /// Looks whether something is there.
+    Size,
+    /// Opens an upload for writing.
+    Write,
+}
+
+/// The store `B`, which calls `O` with each action and how long it took, whether it failed or not.
+///
+/// Bytes that are read and written afterwards are not timed: their pace is that of the client.
+/// Neither is what no request waits for: owners, links, and the question whether it can be written.
+#[derive(Debug)]
+pub struct Observed<B, O> {
+    store: B,
+    observe: Arc<O>,
+}
+
+impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Observed<B, O> {
+    /// Tells `observe` what `store` does.
+    pub fn new(store: B, observe: O) -> Self {
+        Self { store, observe: Arc::new(observe) }
+    }
+
+    /// `begin` may do the work, or leave it to the future.
+    fn timed<'a, T: 'a>(
+        &'a self,
+        action: Action,
+        begin: impl FnOnce(&'a B) -> Future<'a, T>,
+    ) -> Future<'a, T> {
+        let started = Instant::now();
+        let work = begin(&self.store);
+        Box::pin(async move {
+            let result = work.await;
+            (self.observe)(action, started.elapsed());
+            result
+        })
+    }
+
+    fn upload(&self, upload: Box<dyn Upload>) -> Box<dyn Upload> {
+        Box::new(ObservedUpload { upload, observe: Arc::clone(&self.observe) })
+    }
+}
+
+impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observed<B, O> {
+    fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>> {
+        let begun = self.timed(Action::Write, move |store| store.begin(upload));
+        Box::pin(async move { Ok(self.upload(begun.await?)) })
+    }
+
+    fn resume<'a>(
+        &'a self,
+        upload: UploadId,
+        received: u64,
+        state: &'a str,
+    ) -> Future<'a, Result<Resumed, Error>> {
+        let resumed = self.timed(Action::Write, move |store| store.resume(upload, received, state));
+        Box::pin(async move {
+            Ok(match resumed.await? {
+                Resumed::Whole(upload) => Resumed::Whole(self.upload(upload)),
+                Resumed::Unsure(upload) => Resumed::Unsure(self.upload(upload)),
+            })
+        })
+    }
+
+    fn read_upload(&self, upload: UploadId, offset: u64) -> Future<'_, Result<Bytes, Error>> {
+        self.timed(Action::Open, move |store| store.read_upload(upload, offset))
+    }
+
+    fn abort(&self, upload: UploadId) -> Future<'_, Result<(), Error>> {
+        self.timed(Action::Remove, move |store| store.abort(upload))
+    }
+
+    fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>> {
+        self.timed(Action::List, move |store| store.stale_uploads(age_seconds))
+    }
+
+    fn put<'a>(
+        &'a self,
+        digest: &'a Digest,
+        content: Bytes,
+    ) -> Future<'a, Result<Option<String>, Error>> {
+        self.timed(Action::Put, move |store| store.put(digest, content))
+    }
+
+    fn settle<'a>(&'a self, digest: &'a Digest) -> Future<'a, Result<(), Error>> {
+        self.timed(Action::Commit, move |store| store.settle(digest))
+    }
+
+    fn size<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<Option<u64>, Error>> {
+        self.timed(Action::Size, move |store| store.size(digest, location))
+    }
+
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<Content, Error>> {
+        self.timed(Action::Open, move |store| store.open(digest, location))
+    }
+
+    fn remove<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<bool, Error>> {
+        self.timed(Action::Remove, move |store| store.remove(digest, location))
+    }
+
+    fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>> {
+        self.timed(Action::List, move |store| store.list_shard(shard))
+    }
+
+    fn owner(&self) -> Future<'_, Result<Option<String>, Error>> {
+        self.store.owner()
+    }
+
+    fn set_owner<'a>(&'a self, id: &'a str) -> Future<'a, Result<(), Error>> {
+        self.store.set_owner(id)
+    }
+
+    fn links(&self) -> Option<&dyn Links> {
+        self.store.links()
+    }
+
+    fn check_writable(&self) -> Future<'_, Result<(), Error>> {
+        self.store.check_writable()
+    }
+}
+
+/// An upload whose commit is timed.
+struct ObservedUpload<O> {
+    upload: Box<dyn Upload>,
+    observe: Arc<O>,
+}
+
+impl<O: Fn(Action, Duration) + Send + Sync + 'static> Upload for ObservedUpload<O> {
+    fn append(
+        self: Box<Self>,
+        data: Vec<Bytes>,
+    ) -> Future<'static, Result<Box<dyn Upload>, Error>> {
+        let Self { upload, observe } = *self;
+        // It writes from now on, not from when it is waited for.
+        let appended = upload.append(data);
+        Box::pin(async move {
+            let upload = appended.await?;
+            Ok(Box::new(Self { upload, observe }) as Box<dyn Upload>)
+        })
+    }
+
+    fn state(&self) -> String {
+        self.upload.state()
+    }
+
+    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>> {
+        let Self { upload, observe } = *self;
+        let started = Instant::now();
+        let committed = upload.commit(digest);
+        Box::pin(async move {
+            let result = committed.await;
+            observe(Action::Commit, started.elapsed());
+            result
+        })
+    }
+}

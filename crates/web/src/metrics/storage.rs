@@ -1,0 +1,55 @@
+//! What is done with blobs, under the name, labels and buckets of `distribution`.
+
+use std::time::Duration;
+
+use blobs::Action;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::compatible::DURATIONS;
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Labels {
+    driver: &'static str,
+    action: &'static str,
+}
+
+/// `registry_storage_action_seconds`. Clones share it.
+#[derive(Clone)]
+pub(super) struct Storage {
+    seconds: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+impl Storage {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(DURATIONS);
+        let metrics = Self { seconds: Family::new_with_constructor(seconds) };
+        registry.register(
+            "registry_storage_action_seconds",
+            "The number of seconds that the storage action takes",
+            metrics.seconds.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn observe(&self, driver: &'static str, action: Action, took: Duration) {
+        let labels = Labels { driver, action: name(action) };
+        self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+/// The call of a storage driver of `distribution` that does the same, or the one of several that
+/// takes the time. It does not time `Writer` itself.
+fn name(action: Action) -> &'static str {
+    match action {
+        Action::Commit => "Move",
+        Action::List => "List",
+        Action::Open => "GetContent",
+        Action::Put => "PutContent",
+        Action::Remove => "Delete",
+        Action::Size => "Stat",
+        Action::Write => "Writer",
+    }
+}
