@@ -9,6 +9,7 @@
 
 mod certificates;
 mod curl;
+mod guide;
 mod http;
 mod image;
 mod process;
