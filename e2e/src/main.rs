@@ -40,6 +40,7 @@ mod referrers;
 mod regctl;
 mod skopeo;
 mod socket;
+mod systemd;
 mod tls;
 mod trouble;
 mod upload;
@@ -81,6 +82,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     acme::SCENARIOS,
     proxy::SCENARIOS,
     socket::SCENARIOS,
+    systemd::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.
