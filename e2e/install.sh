@@ -15,15 +15,17 @@ bin=$here/.tools/bin
 
 debian_packages=(
   docker.io containerd runc   # dockerd and docker, containerd and ctr
+  docker-compose
   podman buildah skopeo
   busybox-static              # the program inside the images
   docker-registry nginx-light # what Orlop is compared with
+  haproxy                     # a load balancer; nginx is one too
   postgresql                  # the second metadata engine
   strace                      # records writes and fsyncs for the power-loss test
   openssl apache2-utils       # certificates and signatures, htpasswd
   curl                        # HTTP/2, unix sockets
   pebble                      # an ACME authority
-  systemd                     # systemd-socket-activate
+  systemd                     # started in a machine of its own; systemd-socket-activate
   iproute2 binutils           # a network for dockerd; strip for the image
 )
 
@@ -103,7 +105,7 @@ check_everything() {
     is_installed "$package" || missing+=("Debian package $package")
   done
   for command in /usr/bin/docker dockerd containerd ctr runc podman buildah skopeo \
-    docker-registry nginx strace /bin/busybox openssl htpasswd curl pebble \
+    docker-compose docker-registry nginx haproxy strace /bin/busybox openssl htpasswd curl pebble \
     pebble-challtestsrv systemd-socket-activate; do
     command -v "$command" >/dev/null || missing+=("command $command")
   done

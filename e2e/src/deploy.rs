@@ -1,14 +1,14 @@
-//! The container image, started with the commands of the public guides for
-//! registry:2 and registry:3. Its dockerd has a network of its own, so that
-//! ports can be published.
+//! The container image, started with the commands of `deploy/README.md`, which
+//! are those of the public guides for registry:2 and registry:3. Its dockerd has
+//! a network of its own, so that ports can be published.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::certificates::Authority;
 use crate::docker::Docker;
+use crate::guide::{DEPLOY, replace};
 use crate::image::greeting;
 use crate::process::Client;
 use crate::scenario::{Scenario, Stage, wait_until};
@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("deploy: docker run, as registry:2 is run", 180, run),
     Scenario::new("deploy: a configuration at any of the usual places", 180, configurations),
     Scenario::new("deploy: docker run with TLS and passwords", 180, tls_and_passwords),
+    Scenario::new("deploy: a compose file", 180, compose),
     Scenario::new("deploy: a swarm service with secrets", 180, swarm),
 ];
 
@@ -24,15 +25,12 @@ const IMAGE: &str = "orlop";
 
 fn run(stage: &Stage) -> Result<()> {
     let machine = Machine::start(stage)?;
-    let data = stage.folder("data")?;
-    machine
-        .docker(&["run", "-d", "-p", "5000:5000", "--restart=always", "--name", "registry", "-v"])
-        .arg(format!("{}:/var/lib/registry", data.display()))
-        .arg(IMAGE)
-        .succeed()?;
+    machine.follow("-p 5000:5000")?;
     machine.answers("http://127.0.0.1:5000/v2/", 200)?;
     machine.push_and_pull("localhost:5000/team/app")?;
-    ensure!(data.join("docker/registry/v2/blobs").is_dir(), "the data is elsewhere");
+    ensure!(stage.path("data/docker/registry/v2/blobs").is_dir(), "the data is elsewhere");
+    machine.comes_back("registry")?;
+    machine.answers("http://127.0.0.1:5000/v2/team/app/manifests/v1", 200)?;
 
     let version = machine.docker(&["exec", "registry", "registry", "--version"]).text()?;
     ensure!(version.starts_with("orlop "), "{version}");
@@ -42,16 +40,12 @@ fn run(stage: &Stage) -> Result<()> {
         .fail()?;
     ensure!(refused.contains("another server is using the data folder"), "{refused}");
 
+    let collected = machine.follow("garbage-collect")?;
+    ensure!(collected.contains("0 blobs and 0 manifests eligible"), "{collected}");
+    machine.answers("http://127.0.0.1:5000/v2/team/app/tags/list", 200)?;
     machine.docker(&["stop", "registry"]).succeed()?;
     let state = ["inspect", "--format", "{{.State.ExitCode}}", "registry"];
     ensure!(machine.docker(&state).text()?.trim() == "0", "not a clean stop");
-    let collected = machine
-        .docker(&["run", "--rm", "--volumes-from", "registry", IMAGE, "garbage-collect"])
-        .arg("/etc/docker/registry/config.yml")
-        .text()?;
-    ensure!(collected.contains("0 blobs and 0 manifests eligible"), "{collected}");
-    machine.docker(&["start", "registry"]).succeed()?;
-    machine.answers("http://127.0.0.1:5000/v2/team/app/tags/list", 200)?;
     let size = machine.docker(&["image", "inspect", "--format", "{{.Size}}", IMAGE]).text()?;
     let megabytes = size.trim().parse::<u64>().context("no size")? / 1_000_000;
     crate::say(&format!("deploy: the image has {megabytes} MB"));
@@ -92,64 +86,59 @@ fn configurations(stage: &Stage) -> Result<()> {
 
 fn tls_and_passwords(stage: &Stage) -> Result<()> {
     let machine = Machine::start(stage)?;
-    let (certs, auth) = (certificates(stage)?, stage.folder("auth")?);
-    let password = stage.client("htpasswd").args(["-Bbn", "testuser", "testpassword"]).text()?;
-    std::fs::write(auth.join("htpasswd"), password)?;
-    machine
-        .docker(&["run", "-d", "--restart=always", "--name", "registry", "-p", "443:443", "-v"])
-        .arg(format!("{}:/certs", certs.display()))
-        .arg("-v")
-        .arg(format!("{}:/auth", auth.display()))
-        .args(["-e", "REGISTRY_HTTP_ADDR=0.0.0.0:443"])
-        .args(["-e", "REGISTRY_HTTP_TLS_CERTIFICATE=/certs/domain.crt"])
-        .args(["-e", "REGISTRY_HTTP_TLS_KEY=/certs/domain.key"])
-        .args(["-e", "REGISTRY_AUTH=htpasswd"])
-        .args(["-e", "REGISTRY_AUTH_HTPASSWD_REALM=Registry Realm"])
-        .args(["-e", "REGISTRY_AUTH_HTPASSWD_PATH=/auth/htpasswd"])
-        .arg(IMAGE)
-        .succeed()?;
+    certificates(stage)?;
+    machine.follow("htpasswd -Bbn")?;
+    machine.follow("-e REGISTRY_AUTH=htpasswd")?;
     machine.answers("https://127.0.0.1/v2/", 401)?;
-    let login = ["login", "127.0.0.1:443", "--username", "testuser", "--password-stdin"];
-    let refused = machine.docker(&login).input("wrong").fail()?;
-    ensure!(refused.to_lowercase().contains("unauthorized"), "{refused}");
-    machine.docker(&login).input("testpassword").succeed()?;
+    machine.log_in("127.0.0.1:443")?;
     machine.push_and_pull("127.0.0.1:443/team/app")
+}
+
+fn compose(stage: &Stage) -> Result<()> {
+    let machine = Machine::start(stage)?;
+    certificates(stage)?;
+    machine.follow("htpasswd -Bbn")?;
+    machine.follow("docker-compose up -d")?;
+    machine.answers("https://127.0.0.1:5000/v2/", 401)?;
+    machine.log_in("127.0.0.1:5000")?;
+    machine.push_and_pull("127.0.0.1:5000/team/app")?;
+    ensure!(stage.path("data/docker/registry/v2/blobs").is_dir(), "the data is elsewhere");
+
+    let compose = |arguments: &[&str]| machine.docker.program("docker-compose").args(arguments);
+    machine.comes_back(compose(&["ps", "--quiet", "registry"]).text()?.trim())?;
+    machine.answers("https://127.0.0.1:5000/v2/", 401)?;
+    // What a new version of the image leads to.
+    compose(&["up", "-d", "--force-recreate"]).succeed()?;
+    machine.answers("https://127.0.0.1:5000/v2/", 401)?;
+    machine.docker(&["pull", "127.0.0.1:5000/team/app:v1"]).succeed()?;
+    compose(&["down"]).succeed()?;
+    Ok(())
 }
 
 fn swarm(stage: &Stage) -> Result<()> {
     let machine = Machine::start(stage)?;
-    let certs = certificates(stage)?;
+    certificates(stage)?;
+    stage.folder("data")?;
     machine.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]).succeed()?;
-    for file in ["domain.crt", "domain.key"] {
-        machine.docker(&["secret", "create", file]).arg(certs.join(file)).succeed()?;
-    }
-    let node = machine.docker(&["node", "ls", "--quiet"]).text()?;
-    machine.docker(&["node", "update", "--label-add", "registry=true", node.trim()]).succeed()?;
-    let data = stage.folder("data")?;
-    machine
-        .docker(&["service", "create", "--name", "registry"])
-        .args(["--secret", "domain.crt", "--secret", "domain.key"])
-        .args(["--constraint", "node.labels.registry==true", "--mount"])
-        .arg(format!("type=bind,src={},dst=/var/lib/registry", data.display()))
-        .args(["-e", "REGISTRY_HTTP_ADDR=0.0.0.0:443"])
-        .args(["-e", "REGISTRY_HTTP_TLS_CERTIFICATE=/run/secrets/domain.crt"])
-        .args(["-e", "REGISTRY_HTTP_TLS_KEY=/run/secrets/domain.key"])
-        .args(["--publish", "mode=host,published=443,target=443", "--replicas", "1", IMAGE])
-        .succeed()?;
+    machine.follow("docker secret create")?;
+    machine.follow("docker service create")?;
     machine.answers("https://127.0.0.1/v2/", 200)?;
-    machine.push_and_pull("127.0.0.1:443/team/app")
+    machine.push_and_pull("127.0.0.1:443/team/app")?;
+    ensure!(stage.path("data/docker/registry/v2/blobs").is_dir(), "the data is elsewhere");
+    Ok(())
 }
 
-/// `domain.crt` and `domain.key`, in a folder.
-fn certificates(stage: &Stage) -> Result<PathBuf> {
+/// `domain.crt` and `domain.key`, in the folder `certs`.
+fn certificates(stage: &Stage) -> Result<()> {
     let issued = Authority::new(stage, "authority")?.server("domain")?;
     let folder = stage.folder("certs")?;
     std::fs::copy(&issued.certificate, folder.join("domain.crt"))?;
     std::fs::copy(&issued.key, folder.join("domain.key"))?;
-    Ok(folder)
+    Ok(())
 }
 
-/// A dockerd in a network of its own that has the image.
+/// A dockerd in a network of its own that has the image. Commands run in the
+/// stage's folder, where `deploy` is that of the sources.
 struct Machine<'a> {
     stage: &'a Stage,
     docker: Docker<'a>,
@@ -158,13 +147,50 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn start(stage: &'a Stage) -> Result<Self> {
         let docker = Docker::start_in_own_network(stage)?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image/build.sh");
-        docker.program(script).arg(IMAGE).arg(stage.binary()).succeed()?;
-        Ok(Self { stage, docker })
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+        std::os::unix::fs::symlink(sources, stage.path("deploy"))?;
+        let machine = Self { stage, docker };
+        let build = DEPLOY.block("sh", "build.sh")?;
+        let program = stage.binary().to_string_lossy();
+        machine
+            .run(&replace(&build, &[("build.sh orlop", &format!("build.sh orlop {program}"))])?)?;
+        Ok(machine)
+    }
+
+    /// Runs the commands of the guide that have this text among them; what
+    /// they printed.
+    fn follow(&self, text: &str) -> Result<String> {
+        self.run(&DEPLOY.block("sh", text)?)
+    }
+
+    fn run(&self, commands: &str) -> Result<String> {
+        self.docker.program("sh").args(["-euc", commands]).text()
     }
 
     fn docker(&self, arguments: &[&str]) -> Client<'a> {
         self.docker.client(arguments)
+    }
+
+    /// Kills what runs in a container: docker must start it again.
+    fn comes_back(&self, container: &str) -> Result<()> {
+        let state = |what: &str| {
+            self.docker(&["inspect", "--format", &format!("{{{{.{what}}}}}"), container]).text()
+        };
+        self.stage.client("kill").args(["-KILL", state("State.Pid")?.trim()]).succeed()?;
+        wait_until(Duration::from_secs(30), || {
+            let (count, status) = (state("RestartCount")?, state("State.Status")?);
+            ensure!(count.trim() == "1" && status.trim() == "running", "{count} {status}");
+            Ok(())
+        })
+    }
+
+    /// With the password of the guide, and not with another one.
+    fn log_in(&self, host: &str) -> Result<()> {
+        let login = ["login", host, "--username", "testuser", "--password-stdin"];
+        let refused = self.docker(&login).input("wrong").fail()?;
+        ensure!(refused.to_lowercase().contains("unauthorized"), "{refused}");
+        self.docker(&login).input("testpassword").succeed()?;
+        Ok(())
     }
 
     /// Waits until a URL of this machine's network gives this status.

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod curl;
+mod guide;
 mod http;
 mod image;
 mod process;
@@ -41,6 +42,7 @@ mod regctl;
 mod reload;
 mod skopeo;
 mod socket;
+mod systemd;
 mod tls;
 mod trouble;
 mod upload;
@@ -86,6 +88,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     urls::SCENARIOS,
     reload::SCENARIOS,
     metrics::SCENARIOS,
+    systemd::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

@@ -148,10 +148,12 @@ impl RegistryCommand {
                 .envs(self.environment.iter().map(|(name, value)| (name, value)));
         })?;
         let ready = wait_until(START_LIMIT, || {
-            process.is_running()?;
-            self.ready.get(self.ready_path)?.expect(200)
+            if let Err(ended) = process.is_running() {
+                return Ok(Err(ended)); // and will not come back
+            }
+            self.ready.get(self.ready_path)?.expect(200).map(Ok)
         });
-        match ready {
+        match ready.flatten() {
             Ok(_) => Ok(process),
             Err(error) => bail!("the registry does not answer: {error:#}{}", process.log_tail()),
         }

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use auth::Access;
 use http::{HeaderName, HeaderValue};
 use net::Listener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use web::redirect::{Redirect, Rewrite};
 use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
@@ -49,6 +49,8 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     checks.run(&health, &shutdown.ending());
     let mode = Mode::of(options.strict);
     let reload = Reload { registry, started: loaded, mode, tls: protocols.tls.clone() };
+    // Before the first answer: who gets one may send a signal.
+    let signals = Signals::register()?;
     tokio::spawn(serve(listener, protocols, service, metrics.clone(), shutdown.ending()));
     if let Some(listener) = debug_listener {
         let path = config.http.prometheus_path.clone();
@@ -59,7 +61,7 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
         tokio::spawn(purging::run(registry.clone(), purging));
     }
 
-    run_until_signal(&reload).await?;
+    signals.run_until_end(&reload).await;
     tracing::info!(limit = ?config.http.drain_timeout, "stopping: running requests may finish");
     if !shutdown.run(config.http.drain_timeout).await {
         tracing::warn!("some requests did not finish in time; their uploads can be resumed");
@@ -171,32 +173,45 @@ fn redirect(middleware: &[StorageMiddleware]) -> anyhow::Result<Redirect> {
     Ok(redirect)
 }
 
-async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let path = reload.started.source.as_deref();
-    let mut file = Watch::new(path).await;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                file = Watch::new(path).await;
-                reload.run();
-            }
-            () = file.changed() => reload.run(),
-        }
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn register() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
-    // The second one does not wait.
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+
+    async fn run_until_end(mut self, reload: &Reload<'_>) {
+        let path = reload.started.source.as_deref();
+        let mut file = Watch::new(path).await;
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    file = Watch::new(path).await;
+                    reload.run();
+                }
+                () = file.changed() => reload.run(),
+            }
         }
-        std::process::exit(130);
-    });
-    Ok(())
+        // The second one does not wait.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            std::process::exit(130);
+        });
+    }
 }
 
 /// Every connection and every blob on its way takes a file descriptor; the usual soft limit of

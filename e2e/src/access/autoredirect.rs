@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::token_server::{ISSUER, PASSWORD, SERVICE, Signature, TokenServer, USER};
 use super::{crane, docker_login};
 use crate::docker::Docker;
+use crate::guide::replace;
 use crate::http::text;
 use crate::image;
-use crate::proxy::{Nginx, replace, server_with};
+use crate::proxy::{Front, server_with};
 use crate::registry::Setup;
 use crate::scenario::Stage;
 
@@ -41,7 +42,7 @@ pub(super) fn behind_nginx(stage: &Stage) -> Result<()> {
                     .into_iter()
                     .enumerate()
             {
-                let nginx = Nginx::start(stage, &configuration)?;
+                let nginx = Front::nginx(stage, &configuration)?;
                 let (_, port) = nginx.host.split_once(':').context("no port")?;
                 // By name, because crane follows no challenge to a private address.
                 let host = format!("localhost:{port}");
