@@ -13,7 +13,7 @@ use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
 use web::{Debug, Health, Metrics, Service};
 
-use crate::config::{Authenticator, Config, Jwks, Loaded, Mode, StorageMiddleware};
+use crate::config::{Config, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
 use crate::{access, adoption, cli, purging, store, transport};
@@ -24,9 +24,6 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 /// Serves what `loaded` says until a signal ends it.
 pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
-    if let Some(what) = not_wired(config) {
-        bail!("{what} comes with a later version of Orlop; this one does not start with it");
-    }
     raise_file_limit();
 
     // Sockets first: a port in use is found out before any data is touched.
@@ -68,16 +65,6 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the configuration asks for and this file does not do yet: a registry that is open by
-/// mistake is the worst that could happen.
-pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
-    has_jwks_url(&config.auth.authenticator).then_some("auth.token.jwks: a URL")
-}
-
-fn has_jwks_url(authenticator: &Authenticator) -> bool {
-    matches!(authenticator, Authenticator::Token(token) if matches!(token.jwks, Some(Jwks::Url(_))))
 }
 
 /// What a new user wants to know: where things are, and how to let others in.
