@@ -26,6 +26,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("access: what rules hide", 60, rules::hidden),
     Scenario::new("access: docker with a token server", 120, token::docker),
     Scenario::new("access: skopeo and crane with a token server", 120, token::others),
+    Scenario::new("access: the keys of a token server by URL", 90, token::keys_by_url),
 ];
 
 /// A password file as Apache's `htpasswd` makes it.
