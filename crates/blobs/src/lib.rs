@@ -14,6 +14,7 @@ mod error;
 mod filesystem;
 mod layout;
 pub mod links;
+mod traced;
 
 pub mod conformance;
 
@@ -25,6 +26,7 @@ use oci::Digest;
 pub use buffer::Buffer;
 pub use error::{Error, ErrorKind};
 pub use filesystem::{FileContent, FileSystem};
+pub use traced::Traced;
 pub use uuid::Uuid as UploadId;
 
 /// A boxed future, as the methods of [`Blobs`] return them.

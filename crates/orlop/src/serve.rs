@@ -16,13 +16,18 @@ use web::{Debug, Health, Metrics, Service};
 use crate::config::{Config, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
+use crate::traces::Exporter;
 use crate::{access, adoption, cli, purging, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Serves what `loaded` says until a signal ends it.
-pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result<ExitCode> {
+/// Serves what `loaded` says until a signal ends it, and sends traces if there is an exporter.
+pub(crate) async fn run(
+    loaded: &Loaded,
+    options: &cli::Serve,
+    exporter: Option<Exporter>,
+) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
     raise_file_limit();
 
@@ -31,7 +36,7 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     let debug_listener = config.http.debug_addr.as_deref().map(Listener::bind).transpose()?;
     let protocols = transport::protocols(&config.http)?;
     let access = access::open(config)?;
-    let store = store::open(config).await?;
+    let store = store::open_for_serving(config, exporter.is_some()).await?;
     let registry = &store.registry;
     let checks = Checks::new(&config.health, registry)?;
 
@@ -40,6 +45,7 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
 
     let shutdown = Shutdown::default();
     let (health, metrics) = (Health::default(), Metrics::default());
+    let traces = exporter.map(|exporter| exporter.start(metrics.clone()));
     let face = web_config(config, access, health.clone())?;
     let service = Service::new(registry.clone(), face, metrics.clone());
     checks.run(&health, &shutdown.ending());
@@ -63,6 +69,9 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     if tokio::time::timeout(SAVE_LIMIT, registry.quiesce()).await.is_err() {
         tracing::warn!("some uploads could not be saved in time");
     }
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -84,9 +93,6 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     );
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {
         tracing::info!(%address, "health and metrics");
-    }
-    if std::env::var("OTEL_TRACES_EXPORTER").is_ok_and(|exporter| exporter == "otlp") {
-        tracing::warn!("OTEL_TRACES_EXPORTER=otlp: this version of Orlop sends no traces");
     }
     let tls = if config.http.tls.is_some() { "on" } else { "off" };
     let passwords = if open { "off" } else { "on" };

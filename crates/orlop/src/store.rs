@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use blobs::{Blobs, ErrorKind, FileSystem};
+use blobs::{Blobs, ErrorKind, FileSystem, Traced};
 use metadata::Metadata;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
 
@@ -29,8 +29,13 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// Opens the data folder for a server, making what is missing.
+/// Opens the data folder, making what is missing.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
+    open_for_serving(config, false).await
+}
+
+/// The same; with `traced`, what is done in the store is seen in traces.
+pub(crate) async fn open_for_serving(config: &Config, traced: bool) -> anyhow::Result<Store> {
     let root = &config.storage.root_directory;
     let cannot_use = || format!("cannot use the data folder {}", root.display());
     let blobs = FileSystem::open(root).with_context(cannot_use)?;
@@ -43,7 +48,8 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
     }
     let lock = lock(root)?;
     let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
-    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
+    let blobs: Arc<dyn Blobs> = if traced { Arc::new(Traced::new(blobs)) } else { Arc::new(blobs) };
+    let registry = Registry::new(metadata, blobs, rules(config)?);
     claim(&registry, root).await?;
     Ok(Store { registry, _lock: lock })
 }

@@ -40,6 +40,7 @@ struct Shared {
     connections: Gauge<i64, std::sync::atomic::AtomicI64>,
     refused_connections: Counter<u64, AtomicU64>,
     failing_checks: Family<CheckLabels, Gauge>,
+    dropped_spans: Counter<u64, AtomicU64>,
     compatible: Compatible,
 }
 
@@ -110,6 +111,7 @@ impl Default for Metrics {
         let connections = Gauge::default();
         let refused_connections = Counter::default();
         let failing_checks = Family::default();
+        let dropped_spans = Counter::default();
         let mut root = Registry::default();
         let compatible = Compatible::register(&mut root);
         let registry = root.sub_registry_with_prefix("orlop");
@@ -141,6 +143,11 @@ impl Default for Metrics {
             "1 for a health check that fails, else 0",
             failing_checks.clone(),
         );
+        registry.register(
+            "traces_dropped_spans",
+            "Spans of traces that were sent nowhere",
+            dropped_spans.clone(),
+        );
         let shared = Shared {
             registry: root,
             requests,
@@ -151,6 +158,7 @@ impl Default for Metrics {
             connections,
             refused_connections,
             failing_checks,
+            dropped_spans,
             compatible,
         };
         Self { shared: Arc::new(shared) }
@@ -190,6 +198,11 @@ impl Metrics {
     pub(crate) fn checked(&self, check: String, fails: bool) {
         let labels = CheckLabels { check };
         self.shared.failing_checks.get_or_create(&labels).set(i64::from(fails));
+    }
+
+    /// Counts spans of traces that were sent nowhere.
+    pub fn spans_dropped(&self, count: u64) {
+        self.shared.dropped_spans.inc_by(count);
     }
 
     /// All of it in the text format of OpenMetrics.
