@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use blobs::{Blobs, FileSystem, Resumed, UploadId};
+use blobs::{Blobs, FileSystem, Resumed, Traced, UploadId};
 use bytes::Bytes;
 use oci::Digest;
 
@@ -10,6 +10,13 @@ use oci::Digest;
 async fn passes_the_suite() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileSystem::open(folder.path()).unwrap();
+    blobs::conformance::run(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn passes_it_when_it_is_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Traced::new(FileSystem::open(folder.path()).unwrap());
     blobs::conformance::run(&store).await.unwrap();
 }
 

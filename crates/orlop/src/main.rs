@@ -73,10 +73,10 @@ fn run_on_data(command: &DataCommand) -> anyhow::Result<ExitCode> {
         bail!("{first}");
     }
     let (traces, warnings) = match command {
-        DataCommand::Serve(_) => traces::Settings::read(&|name| std::env::var(name).ok()),
+        DataCommand::Serve(_) => traces::from_environment(),
         _ => (None, Vec::new()),
     };
-    let (recorder, exporter) = traces.map(traces::open).transpose().context("traces")?.unzip();
+    let (recorder, exporter) = traces.unzip();
     logging::init(&loaded.config.log, recorder);
     for warning in loaded.warnings.iter().chain(&warnings) {
         tracing::warn!("{warning}");

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use exporter::Exporter;
 pub(crate) use recorder::Recorder;
-pub(crate) use settings::Settings;
+use settings::Settings;
 
 /// The target of spans that are for traces and not for the log.
 pub(crate) const TARGET: &str = "traces";
@@ -32,9 +32,19 @@ pub(crate) const TARGET: &str = "traces";
 /// Spans that wait to be sent, at most.
 const QUEUE: usize = 2048;
 
-/// What records spans, and what sends them. Fails if there is a file of certificates that can not
-/// be used.
-pub(crate) fn open(settings: Settings) -> Result<(Recorder, Exporter), net::client::Error> {
+/// What records spans, and what sends them, if the variables of this process ask for traces. Also
+/// what an operator has to know about these variables.
+pub(crate) fn from_environment() -> (Option<(Recorder, Exporter)>, Vec<String>) {
+    let (settings, mut warnings) = Settings::read(&|name| std::env::var(name).ok());
+    let opened = settings.map(open).transpose().unwrap_or_else(|error| {
+        warnings.push(format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {error}; no traces are sent"));
+        None
+    });
+    (opened, warnings)
+}
+
+/// Fails if there is a file of certificates that can not be used.
+fn open(settings: Settings) -> Result<(Recorder, Exporter), net::client::Error> {
     let (sender, queue) = mpsc::channel(QUEUE);
     let dropped = Arc::new(AtomicU64::new(0));
     let recorder = Recorder::new(settings.sampler, sender, Arc::clone(&dropped));
