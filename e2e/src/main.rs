@@ -40,6 +40,7 @@ mod regctl;
 mod skopeo;
 mod socket;
 mod tls;
+mod traces;
 mod trouble;
 mod upload;
 
@@ -80,6 +81,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     acme::SCENARIOS,
     proxy::SCENARIOS,
     socket::SCENARIOS,
+    traces::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use auth::Access;
 use http::{HeaderName, HeaderValue};
 use net::Listener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use web::redirect::{Redirect, Rewrite};
 use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
@@ -43,6 +43,8 @@ pub(crate) async fn run(
     announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
     adoption::begin(registry, !options.no_import).await?;
 
+    // From the first answer on, a signal ends it in good order.
+    let signals = Signals::listen()?;
     let shutdown = Shutdown::default();
     let (health, metrics) = (Health::default(), Metrics::default());
     let traces = exporter.map(|exporter| exporter.start(metrics.clone()));
@@ -61,7 +63,7 @@ pub(crate) async fn run(
         tokio::spawn(purging::run(registry.clone(), purging));
     }
 
-    run_until_signal(&reload).await?;
+    run_until_signal(signals, &reload).await;
     tracing::info!(limit = ?config.http.drain_timeout, "stopping: running requests may finish");
     if !shutdown.run(config.http.drain_timeout).await {
         tracing::warn!("some requests did not finish in time; their uploads can be resumed");
@@ -163,10 +165,25 @@ fn redirect(middleware: &[StorageMiddleware]) -> anyhow::Result<Redirect> {
     Ok(redirect)
 }
 
-async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+/// What a server is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?,
+        })
+    }
+}
+
+async fn run_until_signal(signals: Signals, reload: &Reload<'_>) {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let path = reload.started.source.as_deref();
     let mut file = Watch::new(path).await;
     loop {
@@ -188,7 +205,6 @@ async fn run_until_signal(reload: &Reload<'_>) -> anyhow::Result<()> {
         }
         std::process::exit(130);
     });
-    Ok(())
 }
 
 /// Every connection and every blob on its way takes a file descriptor; the usual soft limit of
