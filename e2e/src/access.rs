@@ -31,6 +31,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("access: docker pushes a plugin with a token", 120, token::plugins),
     Scenario::new("access: a token server behind the same nginx", 240, autoredirect::behind_nginx),
     Scenario::new("access: a flood of wrong passwords", 120, flood::docker),
+    Scenario::new("access: the keys of a token server by URL", 90, token::keys_by_url),
 ];
 
 /// A password file as Apache's `htpasswd` makes it.

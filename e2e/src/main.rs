@@ -44,6 +44,7 @@ mod skopeo;
 mod socket;
 mod systemd;
 mod tls;
+mod traces;
 mod trouble;
 mod upload;
 mod urls;
@@ -89,6 +90,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     reload::SCENARIOS,
     metrics::SCENARIOS,
     systemd::SCENARIOS,
+    traces::SCENARIOS,
 ];
 
 /// Run real container clients against a built registry.

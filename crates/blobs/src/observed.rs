@@ -1,10 +1,11 @@
-//! A store that tells how long its work takes.
+//! A store that is watched: how long its work takes, and what of it is seen in traces.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use oci::Digest;
+use tracing::{Instrument, Span, field};
 
 use crate::links::Links;
 use crate::{Blobs, Content, Error, Future, Resumed, Upload, UploadId};
@@ -28,10 +29,27 @@ pub enum Action {
     Write,
 }
 
+impl Action {
+    /// What its span is called.
+    fn span(self) -> &'static str {
+        match self {
+            Self::Commit => "storage commit",
+            Self::List => "storage list",
+            Self::Open => "storage open",
+            Self::Put => "storage put",
+            Self::Remove => "storage remove",
+            Self::Size => "storage size",
+            Self::Write => "storage write",
+        }
+    }
+}
+
 /// The store `B`, which calls `O` with each action and how long it took, whether it failed or not.
+/// Each is a span with the target `traces`, too.
 ///
-/// Bytes that are read and written afterwards are not timed: their pace is that of the client.
-/// Neither is what no request waits for: owners, links, and the question whether it can be written.
+/// Bytes that are read and written afterwards are not timed: their pace is that of the client. A
+/// span tells how long they took. Neither is what no request waits for: owners, links, and the
+/// question whether it can be written.
 #[derive(Debug)]
 pub struct Observed<B, O> {
     store: B,
@@ -44,24 +62,45 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Observed<B, O> {
         Self { store, observe: Arc::new(observe) }
     }
 
-    /// `begin` may do the work, or leave it to the future.
     fn timed<'a, T: 'a>(
         &'a self,
         action: Action,
-        begin: impl FnOnce(&'a B) -> Future<'a, T>,
-    ) -> Future<'a, T> {
-        let started = Instant::now();
-        let work = begin(&self.store);
-        Box::pin(async move {
-            let result = work.await;
-            (self.observe)(action, started.elapsed());
-            result
-        })
+        begin: impl FnOnce(&'a B) -> Future<'a, Result<T, Error>>,
+    ) -> Future<'a, Result<T, Error>> {
+        let work = watch(action, || begin(&self.store), move |took| (self.observe)(action, took));
+        Box::pin(work)
     }
 
     fn upload(&self, upload: Box<dyn Upload>) -> Box<dyn Upload> {
-        Box::new(ObservedUpload { upload, observe: Arc::clone(&self.observe) })
+        let span = tracing::info_span!(target: "traces", "storage receive");
+        Box::new(ObservedUpload { upload, observe: Arc::clone(&self.observe), span })
     }
+}
+
+/// Runs an action in its span, and says how long it took. `begin` may do the work already, or
+/// leave it to the future.
+fn watch<'a, T: 'a>(
+    action: Action,
+    begin: impl FnOnce() -> Future<'a, Result<T, Error>>,
+    observe: impl FnOnce(Duration) + Send + 'a,
+) -> impl std::future::Future<Output = Result<T, Error>> + Send + 'a {
+    let span = tracing::info_span!(
+        target: "traces",
+        "storage",
+        otel.name = action.span(),
+        error.type = field::Empty,
+    );
+    let started = Instant::now();
+    let work = span.in_scope(begin);
+    async move {
+        let result = work.await;
+        observe(started.elapsed());
+        if let Err(error) = &result {
+            Span::current().record("error.type", field::debug(error.kind()));
+        }
+        result
+    }
+    .instrument(span)
 }
 
 impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observed<B, O> {
@@ -154,10 +193,11 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
     }
 }
 
-/// An upload whose commit is timed.
+/// An upload whose commit is timed. It is one span for as long as it is open.
 struct ObservedUpload<O> {
     upload: Box<dyn Upload>,
     observe: Arc<O>,
+    span: Span,
 }
 
 impl<O: Fn(Action, Duration) + Send + Sync + 'static> Upload for ObservedUpload<O> {
@@ -165,12 +205,12 @@ impl<O: Fn(Action, Duration) + Send + Sync + 'static> Upload for ObservedUpload<
         self: Box<Self>,
         data: Vec<Bytes>,
     ) -> Future<'static, Result<Box<dyn Upload>, Error>> {
-        let Self { upload, observe } = *self;
+        let Self { upload, observe, span } = *self;
         // It writes from now on, not from when it is waited for.
         let appended = upload.append(data);
         Box::pin(async move {
             let upload = appended.await?;
-            Ok(Box::new(Self { upload, observe }) as Box<dyn Upload>)
+            Ok(Box::new(Self { upload, observe, span }) as Box<dyn Upload>)
         })
     }
 
@@ -179,13 +219,9 @@ impl<O: Fn(Action, Duration) + Send + Sync + 'static> Upload for ObservedUpload<
     }
 
     fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>> {
-        let Self { upload, observe } = *self;
-        let started = Instant::now();
-        let committed = upload.commit(digest);
-        Box::pin(async move {
-            let result = committed.await;
-            observe(Action::Commit, started.elapsed());
-            result
-        })
+        let Self { upload, observe, span } = *self;
+        drop(span);
+        let tell = move |took| observe(Action::Commit, took);
+        Box::pin(watch(Action::Commit, || upload.commit(digest), tell))
     }
 }

@@ -1,9 +1,11 @@
-//! Sockets: listeners, TLS, and connections that notice when their peer has gone.
+//! Sockets, both ways: listeners, TLS, connections that notice when their peer has gone, and a
+//! client for other servers.
 
 #![forbid(unsafe_code)]
 
 pub mod acme;
 mod activation;
+pub mod client;
 mod linger;
 mod listener;
 pub mod proxies;

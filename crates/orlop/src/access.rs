@@ -1,9 +1,17 @@
 //! From the configuration to the answer of who may do what.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::Context as _;
 use auth::{Access, Backend, Pattern, Rules, Who, htpasswd, silly, token};
+use http::StatusCode;
+use net::client::{Client, Limits, Url};
 
 use crate::config::{self, Authenticator, Config, Jwks, User};
+
+/// What the keys of a token server may cost. Those of the largest ones have some 10 KiB.
+const KEY_LIMITS: Limits = Limits { time: Duration::from_secs(10), body: 1 << 20 };
 
 /// What `auth` asks for. Files are read here, so that a mistake in them stops the start.
 pub(crate) fn open(config: &Config) -> anyhow::Result<Access> {
@@ -32,9 +40,10 @@ fn backend(authenticator: &Authenticator) -> anyhow::Result<Backend> {
 }
 
 fn tokens(asked: &config::Token) -> anyhow::Result<token::Token> {
-    let jwks = match &asked.jwks {
-        Some(Jwks::File(path)) => Some(path.clone()),
-        Some(Jwks::Url(_)) | None => None,
+    let (jwks, fetch_jwks) = match &asked.jwks {
+        Some(Jwks::File(path)) => (Some(path.clone()), None),
+        Some(Jwks::Url(url)) => (None, Some(fetch_keys(url).context("jwks")?)),
+        None => (None, None),
     };
     let algorithms = asked.signing_algorithms.iter().map(|name| {
         name.parse().map_err(|error| anyhow::anyhow!("signingalgorithms: {name}: {error}"))
@@ -45,10 +54,26 @@ fn tokens(asked: &config::Token) -> anyhow::Result<token::Token> {
         issuer: asked.issuer.clone(),
         root_cert_bundle: asked.root_cert_bundle.clone(),
         jwks,
-        fetch_jwks: None,
+        fetch_jwks,
         signing_algorithms: algorithms.collect::<anyhow::Result<_>>()?,
         auto_redirect: asked.auto_redirect_path.clone(),
     })?)
+}
+
+/// Gets the keys that a token server shows. It need not be there when the registry starts.
+fn fetch_keys(url: &Url) -> anyhow::Result<token::FetchKeys> {
+    let client = Client::new(KEY_LIMITS, None)?;
+    let url = url.clone();
+    Ok(Arc::new(move || {
+        let (client, url) = (client.clone(), url.clone());
+        Box::pin(async move {
+            let answer = client.get(&url).await.map_err(|error| error.to_string())?;
+            match answer.status() {
+                StatusCode::OK => Ok(answer.into_body().into()),
+                status => Err(format!("{url}: expected status 200, found {status}")),
+            }
+        })
+    }))
 }
 
 fn rules(asked: &[config::Rule]) -> anyhow::Result<Rules> {
@@ -79,5 +104,33 @@ fn action_of(action: config::Action) -> auth::Action {
         config::Action::Push => auth::Action::Push,
         config::Action::Delete => auth::Action::Delete,
         config::Action::Admin => auth::Action::Admin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_are_what_the_server_shows() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for answer in
+                ["200 OK\r\ncontent-length: 2\r\n\r\n{}", "404 No\r\ncontent-length: 0\r\n\r\n"]
+            {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+            }
+        });
+        let fetch = fetch_keys(&url.parse().unwrap()).unwrap();
+        assert_eq!(fetch().await, Ok(b"{}".to_vec()));
+        let missing = format!("{url}: expected status 200, found 404 Not Found");
+        assert_eq!(fetch().await, Err(missing));
+        assert!(fetch().await.unwrap_err().contains("refused"));
     }
 }

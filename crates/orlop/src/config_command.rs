@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use crate::cli::{ConfigCheck, ConfigCommand, ConfigFile};
 use crate::config::{self, Config, Loaded, Mode};
-use crate::serve;
 
 pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match print(command) {
@@ -55,14 +54,7 @@ fn check(
         }
     };
     warn(&loaded, talk)?;
-    let mut warnings = loaded.warnings.len() + loaded.unsupported.len();
-    if let Some(what) = serve::not_wired(&loaded.config) {
-        writeln!(
-            talk,
-            "warning: {what} comes with a later version of Orlop; this one does not start with it"
-        )?;
-        warnings += 1;
-    }
+    let warnings = loaded.warnings.len() + loaded.unsupported.len();
     writeln!(out, "{}", summary(loaded.source.as_deref(), loaded.count(), warnings))?;
     Ok(ExitCode::SUCCESS)
 }

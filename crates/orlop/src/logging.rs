@@ -12,18 +12,19 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{
     FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter, layer,
 };
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Formatter, Level, Log};
+use crate::traces::{self, Recorder};
 
 /// The target of the access log: `tracing::info!(target: logging::ACCESS, …)`.
 pub(crate) const ACCESS: &str = "access";
@@ -31,30 +32,35 @@ pub(crate) const ACCESS: &str = "access";
 /// Libraries whose talk below `info` explains nothing about the registry.
 const LIBRARIES: [&str; 4] = ["hyper", "hyper_util", "mio", "tokio_postgres"];
 
-/// Starts to write to standard error what `log` asks for. A second call changes nothing.
-pub(crate) fn init(log: &Log) {
+/// Starts to write to standard error what `log` asks for, and to record traces if somebody does.
+/// A second call changes nothing.
+pub(crate) fn init(log: &Log, recorder: Option<Recorder>) {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = io::stderr().is_terminal() && !no_color;
-    let (subscriber, filter) = subscriber(log, io::stderr, colors);
+    let with_traces = recorder.is_some();
+    let (subscriber, filter) = subscriber(log, io::stderr, colors, recorder);
     if subscriber.try_init().is_ok() {
-        let _ = FILTER.set(filter);
+        let _ = FILTER.set((filter, with_traces));
     }
 }
 
 /// Lets through from now on what `log` asks for; its form stays as it was.
 pub(crate) fn adjust(log: &Log) -> Result<(), reload::Error> {
-    FILTER.get().map_or(Ok(()), |installed| installed.reload(filter(log)))
+    FILTER
+        .get()
+        .map_or(Ok(()), |(installed, with_traces)| installed.reload(filter(log, *with_traces)))
 }
 
-/// The filter of the log of this process.
-static FILTER: OnceLock<Filter> = OnceLock::new();
+/// The filter of the log of this process, and whether traces are recorded beside it.
+static FILTER: OnceLock<(Filter, bool)> = OnceLock::new();
 
 type Filter = reload::Handle<Targets, Registry>;
 
-fn subscriber<W>(
+pub(crate) fn subscriber<W>(
     log: &Log,
     output: W,
     colors: bool,
+    recorder: Option<Recorder>,
 ) -> (impl Subscriber + Send + Sync + use<W>, Filter)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -68,18 +74,26 @@ where
             .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
             .collect(),
     };
-    let (filter, handle) = reload::Layer::new(filter(log));
-    let subscriber = tracing_subscriber::registry().with(filter).with(
-        layer()
-            .with_ansi(colors && log.formatter == Formatter::Text)
-            .with_writer(output)
-            .fmt_fields(SpanFields)
-            .event_format(lines),
-    );
-    (subscriber, handle)
+    let with_traces = recorder.is_some();
+    let (filter, handle) = reload::Layer::new(filter(log, with_traces));
+    let lines = layer()
+        .with_ansi(colors && log.formatter == Formatter::Text)
+        .with_writer(output)
+        .fmt_fields(SpanFields)
+        .event_format(lines);
+    // Each has its own filter, or neither.
+    let is_for_traces = |metadata: &Metadata<'_>| metadata.target() == traces::TARGET;
+    let (recorder, lines) = match recorder {
+        Some(recorder) => (
+            Some(recorder.with_filter(filter_fn(is_for_traces))),
+            lines.with_filter(filter_fn(move |metadata| !is_for_traces(metadata))).boxed(),
+        ),
+        None => (None, lines.boxed()),
+    };
+    (tracing_subscriber::registry().with(filter).with(recorder).with(lines), handle)
 }
 
-fn filter(log: &Log) -> Targets {
+fn filter(log: &Log, with_traces: bool) -> Targets {
     let level = match log.level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
@@ -87,10 +101,12 @@ fn filter(log: &Log) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
     };
     let access = if log.access_log { LevelFilter::INFO } else { LevelFilter::OFF };
+    let traces = if with_traces { LevelFilter::INFO } else { LevelFilter::OFF };
     Targets::new()
         .with_default(level)
         .with_targets(LIBRARIES.map(|library| (library, level.min(LevelFilter::INFO))))
         .with_target(ACCESS, access)
+        .with_target(traces::TARGET, traces)
 }
 
 /// How an event becomes a line.
@@ -401,7 +417,7 @@ mod tests {
     fn lines(log: &Log, talk: impl FnOnce()) -> Vec<String> {
         let page = Page::default();
         let output = page.clone();
-        let (subscriber, _) = subscriber(log, move || output.clone(), false);
+        let (subscriber, _) = subscriber(log, move || output.clone(), false, None);
         tracing::subscriber::with_default(subscriber, talk);
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
@@ -480,14 +496,15 @@ mod tests {
     fn the_level_can_change_while_the_log_is_written() {
         let page = Page::default();
         let output = page.clone();
-        let (subscriber, handle) = subscriber(&log(Formatter::Text), move || output.clone(), false);
+        let (subscriber, handle) =
+            subscriber(&log(Formatter::Text), move || output.clone(), false, None);
         tracing::subscriber::with_default(subscriber, || {
             let talk = || tracing::debug!("detail");
             talk();
             let debug = Log { level: Level::Debug, ..log(Formatter::Text) };
-            handle.reload(filter(&debug)).unwrap();
+            handle.reload(filter(&debug, false)).unwrap();
             talk();
-            handle.reload(filter(&log(Formatter::Text))).unwrap();
+            handle.reload(filter(&log(Formatter::Text), false)).unwrap();
             talk();
         });
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();

@@ -21,6 +21,7 @@ mod purging;
 mod reload;
 mod serve;
 mod store;
+mod traces;
 mod transport;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ use clap::Parser;
 
 use cli::{Cli, Command, DataCommand};
 use config::{Config, Loaded, Mode};
+use traces::Exporter;
 
 /// How long closing may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -70,21 +72,30 @@ fn run_on_data(command: &DataCommand) -> anyhow::Result<ExitCode> {
     if let Some(first) = loaded.unsupported.first() {
         bail!("{first}");
     }
-    logging::init(&loaded.config.log);
-    for warning in &loaded.warnings {
+    let (traces, warnings) = match command {
+        DataCommand::Serve(_) => traces::from_environment(),
+        _ => (None, Vec::new()),
+    };
+    let (recorder, exporter) = traces.unzip();
+    logging::init(&loaded.config.log, recorder);
+    for warning in loaded.warnings.iter().chain(&warnings) {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let code = runtime.block_on(dispatch(command, loaded));
+    let code = runtime.block_on(dispatch(command, loaded, exporter));
     // The database is closed when the last task that uses it is gone.
     runtime.shutdown_timeout(CLOSE_LIMIT);
     code
 }
 
-async fn dispatch(command: &DataCommand, loaded: Loaded) -> anyhow::Result<ExitCode> {
+async fn dispatch(
+    command: &DataCommand,
+    loaded: Loaded,
+    exporter: Option<Exporter>,
+) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
     match command {
-        DataCommand::Serve(serve) => serve::run(&loaded, serve).await,
+        DataCommand::Serve(serve) => serve::run(&loaded, serve, exporter).await,
         DataCommand::Check(check) => check::run(config, check.quick).await,
         DataCommand::Import(import) => import::run(config, import).await,
         DataCommand::Export(export) => export::run(config, export).await,

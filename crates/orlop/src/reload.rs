@@ -11,7 +11,7 @@ use net::tls::Acceptor;
 use registry::Registry;
 
 use crate::config::{self, Config, Loaded, Mode};
-use crate::{logging, serve};
+use crate::logging;
 
 /// How often the configuration file is looked at.
 const LOOK: Duration = Duration::from_secs(3);
@@ -59,9 +59,6 @@ impl Reload<'_> {
         let loaded = Config::load(path, config::environment(), self.mode)?;
         if let Some(first) = loaded.unsupported.first() {
             bail!("{first}");
-        }
-        if let Some(what) = serve::not_wired(&loaded.config) {
-            bail!("{what} comes with a later version of Orlop");
         }
         logging::adjust(&loaded.config.log).context("log")?;
         self.registry.set_read_only(loaded.config.storage.read_only);

@@ -13,20 +13,22 @@ use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
 use web::{Debug, Health, Metrics, Service};
 
-use crate::config::{Authenticator, Config, Jwks, Loaded, Mode, StorageMiddleware};
+use crate::config::{Config, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
+use crate::traces::Exporter;
 use crate::{access, adoption, cli, purging, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Serves what `loaded` says until a signal ends it.
-pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result<ExitCode> {
+/// Serves what `loaded` says until a signal ends it, and sends traces if there is an exporter.
+pub(crate) async fn run(
+    loaded: &Loaded,
+    options: &cli::Serve,
+    exporter: Option<Exporter>,
+) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
-    if let Some(what) = not_wired(config) {
-        bail!("{what} comes with a later version of Orlop; this one does not start with it");
-    }
     raise_file_limit();
 
     // Sockets first: a port in use is found out before any data is touched.
@@ -42,15 +44,16 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
     adoption::begin(registry, !options.no_import).await?;
 
+    // From the first answer on, a signal ends it in good order.
+    let signals = Signals::register()?;
     let shutdown = Shutdown::default();
     let health = Health::default();
+    let traces = exporter.map(|exporter| exporter.start(metrics.clone()));
     let face = web_config(config, access, health.clone())?;
     let service = Service::new(registry.clone(), face, metrics.clone());
     checks.run(&health, &shutdown.ending());
     let mode = Mode::of(options.strict);
     let reload = Reload { registry, started: loaded, mode, tls: protocols.tls.clone() };
-    // Before the first answer: who gets one may send a signal.
-    let signals = Signals::register()?;
     tokio::spawn(serve(listener, protocols, service, metrics.clone(), shutdown.ending()));
     if let Some(listener) = debug_listener {
         let path = config.http.prometheus_path.clone();
@@ -69,18 +72,11 @@ pub(crate) async fn run(loaded: &Loaded, options: &cli::Serve) -> anyhow::Result
     if tokio::time::timeout(SAVE_LIMIT, registry.quiesce()).await.is_err() {
         tracing::warn!("some uploads could not be saved in time");
     }
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the configuration asks for and this file does not do yet: a registry that is open by
-/// mistake is the worst that could happen.
-pub(crate) fn not_wired(config: &Config) -> Option<&'static str> {
-    has_jwks_url(&config.auth.authenticator).then_some("auth.token.jwks: a URL")
-}
-
-fn has_jwks_url(authenticator: &Authenticator) -> bool {
-    matches!(authenticator, Authenticator::Token(token) if matches!(token.jwks, Some(Jwks::Url(_))))
 }
 
 /// What a new user wants to know: where things are, and how to let others in.
@@ -100,9 +96,6 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     );
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {
         tracing::info!(%address, "health and metrics");
-    }
-    if std::env::var("OTEL_TRACES_EXPORTER").is_ok_and(|exporter| exporter == "otlp") {
-        tracing::warn!("OTEL_TRACES_EXPORTER=otlp: this version of Orlop sends no traces");
     }
     let tls = if config.http.tls.is_some() { "on" } else { "off" };
     let passwords = if open { "off" } else { "on" };
@@ -173,6 +166,7 @@ fn redirect(middleware: &[StorageMiddleware]) -> anyhow::Result<Redirect> {
     Ok(redirect)
 }
 
+/// What a server is told from outside.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -10,6 +10,7 @@ use blobs::{ErrorKind, Resumed, UploadId};
 use metadata::blobs::Blob;
 use metadata::{Durability, repositories, uploads};
 use oci::{Algorithm, Digest, Hasher, RepositoryName};
+use tracing::Instrument;
 
 use crate::receive::{Chunks, Received, Receiver};
 use crate::{Error, Registry, StoredBlob, clock};
@@ -335,11 +336,12 @@ pub(crate) async fn run_to_end<T: Send + 'static>(
     let Ok(permit) = Arc::clone(&registry.shared.work).acquire_owned().await else {
         return Err(Error::Interrupted);
     };
-    let task = tokio::spawn(async move {
+    let work = async move {
         let result = work.await;
         drop(permit);
         result
-    });
+    };
+    let task = tokio::spawn(work.in_current_span());
     task.await.unwrap_or(Err(Error::Interrupted))
 }
 

@@ -21,6 +21,7 @@ mod response_body;
 mod search;
 pub mod server;
 mod service;
+mod trace;
 pub mod urls;
 mod v2;
 

@@ -44,6 +44,7 @@ struct Shared {
     connections: Gauge<i64, std::sync::atomic::AtomicI64>,
     refused_connections: Counter<u64, AtomicU64>,
     failing_checks: Family<CheckLabels, Gauge>,
+    dropped_spans: Counter<u64, AtomicU64>,
     compatible: Compatible,
     storage: Storage,
 }
@@ -115,6 +116,7 @@ impl Default for Metrics {
         let connections = Gauge::default();
         let refused_connections = Counter::default();
         let failing_checks = Family::default();
+        let dropped_spans = Counter::default();
         let mut root = Registry::default();
         let compatible = Compatible::register(&mut root);
         let storage = Storage::register(&mut root);
@@ -148,6 +150,11 @@ impl Default for Metrics {
             "1 for a health check that fails, else 0",
             failing_checks.clone(),
         );
+        registry.register(
+            "traces_dropped_spans",
+            "Spans of traces that were sent nowhere",
+            dropped_spans.clone(),
+        );
         let shared = Shared {
             registry: root,
             requests,
@@ -158,6 +165,7 @@ impl Default for Metrics {
             connections,
             refused_connections,
             failing_checks,
+            dropped_spans,
             compatible,
             storage,
         };
@@ -208,6 +216,11 @@ impl Metrics {
     ) -> impl Fn(blobs::Action, Duration) + Send + Sync + 'static + use<> {
         let storage = self.shared.storage.clone();
         move |action, took| storage.observe(driver, action, took)
+    }
+
+    /// Counts spans of traces that were sent nowhere.
+    pub fn spans_dropped(&self, count: u64) {
+        self.shared.dropped_spans.inc_by(count);
     }
 
     /// All of it in the text format of OpenMetrics.

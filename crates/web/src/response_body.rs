@@ -8,12 +8,15 @@ use std::task::{Context, Poll, ready};
 use blobs::{Buffer, Content};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tracing::Span;
 
 /// The body of a response.
 #[derive(Default)]
 pub struct ResponseBody {
     parts: VecDeque<Part>,
     reading: Option<Reading>,
+    /// Ends with the body.
+    span: Option<Span>,
 }
 
 type Reading = blobs::Future<'static, Result<Bytes, blobs::Error>>;
@@ -46,6 +49,16 @@ impl ResponseBody {
             self.parts.push_back(Part::Blob { content, offset, rest: length });
         }
         self
+    }
+
+    /// Whether it takes time to read.
+    pub(crate) fn has_blob(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Blob { .. }))
+    }
+
+    /// Keeps a span of a trace open until the body has left, or nobody wants it any more.
+    pub(crate) fn keep_open(&mut self, span: Span) {
+        self.span = Some(span);
     }
 
     /// Bytes that are still to come.

@@ -19,7 +19,8 @@ use crate::error::{Error, Result, list_methods};
 use crate::metrics::{Handler, Metrics};
 use crate::query::Query;
 use crate::redirect::Redirect;
-use crate::{Health, RequestBody, Response, ResponseBody, access, search, urls, v2};
+use crate::trace::Trace;
+use crate::{Health, RequestBody, Response, ResponseBody, access, search, trace, urls, v2};
 
 /// How the registry shows itself on the wire.
 #[derive(Clone, Debug)]
@@ -91,9 +92,11 @@ impl Service {
         let handler = path.handler();
         let measured = self.shared.metrics.begin(handler, &parts);
         let is_v2 = matches!(path, Route::Token | Route::V2(_));
+        let trace = Trace::begin(&parts, &path, connection, client, &id, &self.shared.config.urls);
 
         let (user, result) = if self.shared.config.health.is_good() {
-            in_span(&id, self.answer(&parts, body, path, connection, client)).await
+            let answer = self.answer(&parts, body, path, connection, client);
+            trace.within(&id, answer).await
         } else {
             (None, Err(Error::unhealthy()))
         };
@@ -115,6 +118,7 @@ impl Service {
         }
         let length = response.body().length();
         measured.end(response.status(), length);
+        trace.answered(&mut response);
         let user = user.as_deref();
         Entry { id: &id, client, user, parts: &parts, status: response.status(), code, length }
             .write(started.elapsed());
@@ -133,7 +137,8 @@ impl Service {
         let config = &self.shared.config;
         // Who comes over a socket of this machine has no address.
         let address = client.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let admitted = access::admit(config, parts, connection, &path, address).await;
+        let admitted = access::admit(config, parts, connection, &path, address);
+        let admitted = trace::admission(config, admitted).await;
         if !config.access.is_open() {
             self.shared.metrics.authenticated(match &admitted {
                 Ok(caller) => caller.outcome(),
@@ -223,6 +228,19 @@ impl Route {
             _ => Handler::Other,
         }
     }
+
+    /// What the paths of this kind have in common; `None` if that is nothing.
+    pub(crate) fn template(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Ping => "/v1/_ping",
+            Self::Root => "/",
+            Self::Search => "/v1/search",
+            Self::Token => TOKEN_PATH,
+            Self::Unknown => return None,
+            Self::V2(path) => return path.template(),
+            Self::V2WithoutSlash => "/v2",
+        })
+    }
 }
 
 /// A request as handlers see it.
@@ -282,11 +300,6 @@ impl<'a> Request<'a> {
     pub(crate) fn link_path(&self, path: &str) -> String {
         format!("{}{path}", self.config().urls.base_path())
     }
-}
-
-async fn in_span<T>(id: &RequestId, work: impl Future<Output = T>) -> T {
-    use tracing::Instrument;
-    work.instrument(tracing::error_span!("request", id = id.as_str())).await
 }
 
 /// For load balancers: here I am.

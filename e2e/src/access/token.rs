@@ -1,5 +1,7 @@
 //! A registry that trusts a token server.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -22,17 +24,21 @@ fn with_token_server(
         Signature::Rsa => "rootcertbundle",
         Signature::Elliptic => "jwks",
     };
-    let configuration = format!(
-        "version: 0.1\nauth:\n  token:\n    realm: {}\n    service: {SERVICE}\n    \
-         issuer: {ISSUER}\n    {key}: {}\n{more}",
-        server.realm()?,
-        server.trusted.display()
-    );
+    let configuration = configuration(&server, key, &server.trusted.display().to_string())? + more;
     server.serve(|| {
         stage.with_registry_set_up(&Setup::configuration(&configuration), |registry| {
             play(registry, &server)
         })
     })
+}
+
+/// That of a registry that finds the keys of the token server at `place`.
+fn configuration(server: &TokenServer<'_>, key: &str, place: &str) -> Result<String> {
+    Ok(format!(
+        "version: 0.1\nauth:\n  token:\n    realm: {}\n    service: {SERVICE}\n    \
+         issuer: {ISSUER}\n    {key}: {place}\n",
+        server.realm()?,
+    ))
 }
 
 pub(super) fn docker(stage: &Stage) -> Result<()> {
@@ -168,5 +174,44 @@ pub(super) fn plugins(stage: &Stage) -> Result<()> {
         docker.build(&image, 1)?;
         docker.push(&image)?;
         Ok(())
+    })
+}
+
+/// The registry asks for a new key at most every 10 seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn keys_by_url(stage: &Stage) -> Result<()> {
+    let server = TokenServer::new(stage, Signature::Elliptic)?;
+    let configuration = configuration(&server, "jwks", &server.keys()?)?;
+    server.serve(|| {
+        stage.with_registry_set_up(&Setup::configuration(&configuration), |registry| {
+            let status = |token: &str| -> Result<u16> {
+                let authorization = format!("Bearer {token}");
+                let headers = [("authorization", authorization.as_str())];
+                Ok(registry.http.send("GET", "/v2/", &headers, &[] as &[u8])?.status())
+            };
+            let until_good = |token: &str| -> Result<()> {
+                let end = Instant::now() + PATIENCE;
+                while status(token)? != 200 {
+                    ensure!(Instant::now() < end, "no token is good:\n{}", registry.log());
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Ok(())
+            };
+            ensure!(status(&server.token(None, &[])?)? == 401, "a token without keys is good");
+            let log = registry.log();
+            ensure!(log.contains("/keys: expected status 200, found 503"), "{log}");
+
+            server.publish("second")?;
+            let second = server.token(None, &[])?;
+            until_good(&second)?;
+            server.publish("third")?;
+            until_good(&server.token(None, &[])?)?;
+            ensure!(status(&second)? == 401, "a key that is gone is good");
+            server.withdraw();
+            let last = server.token(None, &[])?;
+            ensure!(status(&last)? == 200, "the keys that are known went with the server");
+            Ok(())
+        })
     })
 }

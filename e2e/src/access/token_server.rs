@@ -4,8 +4,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,7 +36,9 @@ pub(super) struct TokenServer<'a> {
     signature: Signature,
     key: PathBuf,
     /// The header of every token.
-    header: Value,
+    header: Mutex<Value>,
+    /// What is at `/keys`; nothing: it fails.
+    published: Mutex<Option<Value>>,
     /// What each request asked for: user, then scopes.
     asked: Mutex<Vec<(Option<String>, Vec<String>)>>,
     /// The file that the registry is given: a certificate, or a JWKS.
@@ -48,10 +50,40 @@ impl<'a> TokenServer<'a> {
         let key = stage.path("token.key");
         let (header, trusted) = match signature {
             Signature::Rsa => rsa(stage, &key)?,
-            Signature::Elliptic => elliptic(stage, &key)?,
+            Signature::Elliptic => {
+                let (header, jwks) = elliptic(stage, &key, "first")?;
+                (header, stage.file("jwks.json", jwks.to_string())?)
+            }
         };
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        Ok(Self { stage, listener, signature, key, header, asked: Mutex::default(), trusted })
+        Ok(Self {
+            stage,
+            listener,
+            signature,
+            key,
+            header: Mutex::new(header),
+            published: Mutex::default(),
+            asked: Mutex::default(),
+            trusted,
+        })
+    }
+
+    /// The URL of the JWKS, where there is nothing until [`Self::publish`].
+    pub(super) fn keys(&self) -> Result<String> {
+        Ok(format!("http://{}/keys", self.listener.local_addr()?))
+    }
+
+    /// Signs with a new ES256 key of this name from now on, which the JWKS shows, and no other.
+    pub(super) fn publish(&self, name: &str) -> Result<()> {
+        let (header, jwks) = elliptic(self.stage, &self.key, name)?;
+        *lock(&self.header) = header;
+        *lock(&self.published) = Some(jwks);
+        Ok(())
+    }
+
+    /// From now on the JWKS can not be had.
+    pub(super) fn withdraw(&self) {
+        *lock(&self.published) = None;
     }
 
     /// By name, because crane follows no challenge to a private address.
@@ -66,7 +98,7 @@ impl<'a> TokenServer<'a> {
 
     /// Every set of scopes that this user asked for.
     pub(super) fn asked(&self, user: Option<&str>) -> Vec<Vec<String>> {
-        let asked = self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let asked = lock(&self.asked);
         let of_user = asked.iter().filter(|(who, _)| who.as_deref() == user);
         of_user.map(|(_, scopes)| scopes.clone()).collect()
     }
@@ -121,6 +153,12 @@ impl<'a> TokenServer<'a> {
     }
 
     fn decide(&self, request: &str, authorization: Option<&str>) -> Result<(&'static str, Value)> {
+        if request.starts_with("GET /keys ") {
+            return Ok(match &*lock(&self.published) {
+                Some(jwks) => ("200 OK", jwks.clone()),
+                None => ("503 Service Unavailable", json!({})),
+            });
+        }
         let Some(query) = request.strip_prefix("GET /token?").and_then(|r| r.split(' ').next())
         else {
             return Ok(("404 Not Found", json!({})));
@@ -143,14 +181,11 @@ impl<'a> TokenServer<'a> {
             }
         }
         let token = self.token(user, &scopes)?;
-        self.asked
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push((user.map(str::to_owned), scopes));
+        lock(&self.asked).push((user.map(str::to_owned), scopes));
         Ok(("200 OK", json!({"token": token, "access_token": token, "expires_in": 300})))
     }
 
-    fn token(&self, user: Option<&str>, scopes: &[String]) -> Result<String> {
+    pub(super) fn token(&self, user: Option<&str>, scopes: &[String]) -> Result<String> {
         let access: Vec<Value> = scopes.iter().filter_map(|scope| granted(user, scope)).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let claims = json!({
@@ -158,7 +193,7 @@ impl<'a> TokenServer<'a> {
             "exp": now + 300, "nbf": now - 10, "iat": now, "jti": "1", "access": access,
         });
         let encode = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        let signed = format!("{}.{}", encode(&self.header), encode(&claims));
+        let signed = format!("{}.{}", encode(&lock(&self.header)), encode(&claims));
         let outcome = self
             .stage
             .client("openssl")
@@ -172,6 +207,10 @@ impl<'a> TokenServer<'a> {
         };
         Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature)))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Everybody may pull below `public/`; the user may also push images there, and
@@ -211,7 +250,8 @@ fn rsa(stage: &Stage, key: &Path) -> Result<(Value, PathBuf)> {
     Ok((json!({"typ": "JWT", "alg": "RS256", "x5c": [BASE64.encode(&der)]}), certificate))
 }
 
-fn elliptic(stage: &Stage, key: &Path) -> Result<(Value, PathBuf)> {
+/// The header of tokens and the JWKS for them.
+fn elliptic(stage: &Stage, key: &Path, name: &str) -> Result<(Value, Value)> {
     stage
         .client("openssl")
         .args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])
@@ -227,11 +267,10 @@ fn elliptic(stage: &Stage, key: &Path) -> Result<(Value, PathBuf)> {
     let point = der.last_chunk::<64>().context("a public key that is none")?;
     let (x, y) = point.split_at(32);
     let jwks = json!({"keys": [{
-        "kty": "EC", "crv": "P-256", "kid": "first", "use": "sig", "alg": "ES256",
+        "kty": "EC", "crv": "P-256", "kid": name, "use": "sig", "alg": "ES256",
         "x": BASE64URL_NOPAD.encode(x), "y": BASE64URL_NOPAD.encode(y),
     }]});
-    let file = stage.file("jwks.json", jwks.to_string())?;
-    Ok((json!({"typ": "JWT", "alg": "ES256", "kid": "first"}), file))
+    Ok((json!({"typ": "JWT", "alg": "ES256", "kid": name}), jwks))
 }
 
 /// r and s of an ECDSA signature in 32 bytes each (RFC 7518 section 3.4), from

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::certificate::{self, Trusted};
 use super::jwk::{Jwk, JwkSet};
@@ -19,7 +19,7 @@ use crate::watched::Watched;
 /// Keys of a server are asked for again after this time.
 const REFRESH: Duration = Duration::from_mins(5);
 
-/// And when a token names an unknown one, but not more often than this.
+/// And when a token names an unknown one, or after a failure, but not before this time has passed.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// A server must answer in this time.
@@ -69,7 +69,7 @@ impl Keys {
                 .map(|path| Watched::open(path, parse_certificates))
                 .transpose()?,
             file: file.map(|path| Watched::open(path, parse_set)).transpose()?,
-            server: fetch.map(Server::new),
+            server: fetch.map(Server::start),
         })
     }
 
@@ -153,64 +153,84 @@ fn parse_set(content: &[u8]) -> Result<Named, String> {
     Ok(named)
 }
 
-/// Keys that a server keeps.
+/// Keys that a server keeps. They are asked for in the background, so that a known key never waits
+/// and no request that is broken off takes the answer with it.
 struct Server {
-    fetch: FetchKeys,
-    fetched: RwLock<Fetched>,
-    /// When the server was last asked. Whoever holds it may ask.
-    asked: Mutex<Option<Instant>>,
+    fetched: watch::Receiver<Fetched>,
+    /// Somebody waits for a key that is not known.
+    wanted: Arc<Notify>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Fetched {
-    keys: Arc<Named>,
-    at: Option<Instant>,
+    keys: Named,
+    /// When the server was last asked, with success or without.
+    asked: Option<Instant>,
 }
 
 impl Server {
-    fn new(fetch: FetchKeys) -> Self {
-        Self { fetch, fetched: RwLock::default(), asked: Mutex::default() }
+    /// Asks at once, and then for as long as this lives.
+    fn start(fetch: FetchKeys) -> Self {
+        let (sender, fetched) = watch::channel(Fetched::default());
+        let wanted = Arc::new(Notify::new());
+        tokio::spawn(keep_fresh(fetch, sender, Arc::clone(&wanted)));
+        Self { fetched, wanted }
     }
 
     async fn find(&self, name: &str) -> Option<Known> {
-        let fetched = self.fetched();
-        if let Some(known) = fetched.keys.get(name) {
-            if fetched.at.is_some_and(|at| at.elapsed() < REFRESH) {
+        let mut fetched = self.fetched.clone();
+        {
+            let now = fetched.borrow_and_update();
+            if let Some(known) = now.keys.get(name) {
                 return Some(known.clone());
             }
-            // One request asks again; the others go on with what is known.
-            let Ok(mut asked) = self.asked.try_lock() else {
-                return Some(known.clone());
-            };
-            self.ask(&mut asked).await;
-        } else {
-            let mut asked = self.asked.lock().await;
-            if !self.fetched().keys.contains_key(name) {
-                self.ask(&mut asked).await;
+            if now.asked.is_some_and(|asked| asked.elapsed() < RETRY) {
+                return None;
             }
         }
-        self.fetched().keys.get(name).cloned()
+        self.wanted.notify_one();
+        fetched.changed().await.ok()?;
+        fetched.borrow().keys.get(name).cloned()
     }
+}
 
-    /// Asks the server, unless it has just been asked. What is known stays if it fails.
-    async fn ask(&self, asked: &mut Option<Instant>) {
-        if asked.is_some_and(|at| at.elapsed() < RETRY) {
-            return;
-        }
-        *asked = Some(Instant::now());
-        let answer = tokio::time::timeout(FETCH_TIMEOUT, (self.fetch)()).await;
+/// Asks for the keys until nobody needs them. What is known stays while the server fails.
+async fn keep_fresh(fetch: FetchKeys, fetched: watch::Sender<Fetched>, wanted: Arc<Notify>) {
+    let mut failures = 0;
+    let mut is_known = false;
+    loop {
+        let answer = timeout(FETCH_TIMEOUT, fetch()).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        match answer.and_then(|content| parse_set(&content)) {
+        let keys = answer.and_then(|content| parse_set(&content));
+        let pause = match &keys {
+            Ok(_) if is_known && failures == 0 => REFRESH,
             Ok(keys) => {
-                let fetched = Fetched { keys: Arc::new(keys), at: Some(Instant::now()) };
-                *self.fetched.write().unwrap_or_else(PoisonError::into_inner) = fetched;
+                tracing::info!(names = keys.len(), "the keys of the JWKS URL are known");
+                (is_known, failures) = (true, 0);
+                REFRESH
             }
-            Err(reason) => tracing::error!(reason, "the keys of the JWKS URL can not be fetched"),
+            Err(reason) => {
+                let without = if is_known { "the old ones are used" } else { "no token is good" };
+                tracing::error!(reason, "the keys of the JWKS URL can not be fetched; {without}");
+                failures += 1;
+                REFRESH.min(RETRY * 2_u32.saturating_pow(failures - 1))
+            }
+        };
+        fetched.send_modify(|fetched| {
+            fetched.asked = Some(Instant::now());
+            if let Ok(keys) = keys {
+                fetched.keys = keys;
+            }
+        });
+        let asked_again = async {
+            sleep(RETRY).await;
+            wanted.notified().await;
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = asked_again => {}
+            () = fetched.closed() => return,
         }
-    }
-
-    fn fetched(&self) -> Fetched {
-        self.fetched.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

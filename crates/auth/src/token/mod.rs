@@ -36,7 +36,8 @@ pub struct Config {
     pub root_cert_bundle: Option<PathBuf>,
     /// A JSON Web Key Set in a file, which is read again when it changes.
     pub jwks: Option<PathBuf>,
-    /// Where else keys come from: a JSON Web Key Set that a server keeps.
+    /// Where else keys come from: a JSON Web Key Set that a server keeps. It is asked in the
+    /// background, at once and every 5 minutes, sooner when a token names an unknown key.
     pub fetch_jwks: Option<FetchKeys>,
     /// The algorithms that are taken; empty: all.
     pub signing_algorithms: Vec<Algorithm>,
@@ -63,7 +64,7 @@ pub(crate) struct Origin<'a> {
 }
 
 impl Token {
-    /// Reads the keys that there are.
+    /// Reads the keys that there are. With `fetch_jwks` it must be called within a runtime of tokio.
     pub fn new(config: Config) -> Result<Self, Error> {
         let keys = Keys::open(
             config.root_cert_bundle.as_deref(),

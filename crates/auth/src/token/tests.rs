@@ -263,45 +263,99 @@ async fn a_file_of_keys_is_read_again() {
     assert!(token.check(&sign(&second)).await.is_some());
 }
 
+/// A server of keys that says what it is told to, and how often it was asked.
+#[derive(Clone)]
+struct KeyServer {
+    asked: Arc<AtomicUsize>,
+    answer: Arc<Mutex<Result<Vec<u8>, String>>>,
+}
+
+impl KeyServer {
+    fn new(keys: &[Value]) -> Self {
+        let server =
+            Self { asked: Arc::default(), answer: Arc::new(Mutex::new(Err("down".to_owned()))) };
+        server.say(keys);
+        server
+    }
+
+    fn say(&self, keys: &[Value]) {
+        let set = json!({ "keys": keys }).to_string().into_bytes();
+        *self.answer.lock().unwrap() = Ok(set);
+    }
+
+    fn fail(&self) {
+        *self.answer.lock().unwrap() = Err("down".to_owned());
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn trusting(&self) -> Token {
+        let server = self.clone();
+        let fetch: FetchKeys = Arc::new(move || {
+            server.asked.fetch_add(1, Ordering::Relaxed);
+            let answer = server.answer.lock().unwrap().clone();
+            Box::pin(async move { answer })
+        });
+        Token::new(Config { fetch_jwks: Some(fetch), ..config() }).unwrap()
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+}
+
+fn signed(signer: &Signer, kid: &str) -> String {
+    signer.token(&json!({ "alg": "EdDSA", "kid": kid }), &claims())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_of_keys_is_asked_when_a_key_is_unknown_but_not_always() {
     let (first, second) = (Signer::ed25519(), Signer::ed25519());
-    let asked = Arc::new(AtomicUsize::new(0));
-    let answer = Arc::new(Mutex::new(Err("down".to_owned())));
-    let fetch: FetchKeys = {
-        let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
-        Arc::new(move || {
-            asked.fetch_add(1, Ordering::Relaxed);
-            let answer = answer.lock().unwrap().clone();
-            Box::pin(async move { answer })
-        })
-    };
-    let set = |keys: &[Value]| Ok(json!({ "keys": keys }).to_string().into_bytes());
-    let token = Token::new(Config { fetch_jwks: Some(fetch), ..config() }).unwrap();
-    let sign = |signer: &Signer, kid: &str| {
-        signer.token(&json!({ "alg": "EdDSA", "kid": kid }), &claims())
-    };
-    let wait = |seconds| tokio::time::advance(std::time::Duration::from_secs(seconds));
-
-    assert!(token.check(&sign(&first, "1")).await.is_none(), "the server is down");
-    *answer.lock().unwrap() = set(&[first.named("1")]);
-    assert!(token.check(&sign(&first, "1")).await.is_none(), "too soon to ask again");
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
-    wait(11).await;
+    let server = KeyServer::new(&[first.named("1")]);
+    let token = server.trusting();
     for _ in 0..10 {
-        assert!(token.check(&sign(&first, "1")).await.is_some());
-        assert!(token.check(&sign(&second, "2")).await.is_none());
+        assert!(token.check(&signed(&first, "1")).await.is_some());
+        assert!(token.check(&signed(&second, "2")).await.is_none());
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert_eq!(server.asked(), 1);
 
-    // A new key is found by itself; one that is withdrawn is forgotten after a time.
-    *answer.lock().unwrap() = set(&[second.named("2")]);
-    wait(11).await;
-    assert!(token.check(&sign(&second, "2")).await.is_some());
-    *answer.lock().unwrap() = set(&[]);
-    assert!(token.check(&sign(&second, "2")).await.is_some());
-    wait(301).await;
-    assert!(token.check(&sign(&second, "2")).await.is_none());
+    // A new key is found when it is needed; one that is withdrawn is forgotten after a time.
+    server.say(&[second.named("2")]);
+    pass(11).await;
+    assert!(token.check(&signed(&second, "2")).await.is_some());
+    assert!(token.check(&signed(&first, "1")).await.is_none());
+    server.say(&[]);
+    assert!(token.check(&signed(&second, "2")).await.is_some());
+    pass(301).await;
+    assert!(token.check(&signed(&second, "2")).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_keys_may_be_down() {
+    let signer = Signer::ed25519();
+    let server = KeyServer::new(&[signer.named("1")]);
+    server.fail();
+    let token = server.trusting();
+    assert!(token.check(&signed(&signer, "1")).await.is_none());
+    server.say(&[signer.named("1")]);
+    assert!(token.check(&signed(&signer, "1")).await.is_none(), "too soon to ask again");
+    pass(11).await;
+    assert!(token.check(&signed(&signer, "1")).await.is_some());
+
+    // Known keys outlive it.
+    server.fail();
+    let before = server.asked();
+    pass(3600).await;
+    assert!(token.check(&signed(&signer, "1")).await.is_some());
+    let during = server.asked() - before;
+    assert!((10..=20).contains(&during), "asked {during} times in an hour");
+
+    let asked = server.asked();
+    drop(token);
+    pass(3600).await;
+    assert_eq!(server.asked(), asked, "nobody needs them any more");
 }
 
 /// A key pair that signs tokens and certificates.

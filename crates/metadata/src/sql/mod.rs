@@ -9,6 +9,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use crate::{Error, ErrorKind, migrate};
 pub(crate) use value::{Row, Value, size};
 
@@ -74,6 +76,21 @@ impl Metadata {
         E: From<Error>,
         F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send,
     {
+        let span = tracing::info_span!(
+            target: "traces",
+            "database read",
+            db.system.name = self.system(),
+            code.function.name = name_of(&function),
+        );
+        self.run_read(input, function).instrument(span).await
+    }
+
+    async fn run_read<I, T, E, F>(&self, input: &I, function: F) -> Result<T, E>
+    where
+        I: ?Sized + Sync,
+        E: From<Error>,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send,
+    {
         match &self.engine {
             Engine::Sqlite(database) => {
                 let mut tx = database.reader()?;
@@ -97,6 +114,27 @@ impl Metadata {
     /// Runs `function` as one transaction and returns once it is committed as safely as
     /// `durability` asks. Writes that arrive together share the wait for the disk.
     pub async fn write<I, T, E, F>(
+        &self,
+        durability: Durability,
+        input: I,
+        function: F,
+    ) -> Result<T, E>
+    where
+        I: Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Retry + Send + 'static,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send + 'static,
+    {
+        let span = tracing::info_span!(
+            target: "traces",
+            "database write",
+            db.system.name = self.system(),
+            code.function.name = name_of(&function),
+        );
+        self.run_write(durability, input, function).instrument(span).await
+    }
+
+    async fn run_write<I, T, E, F>(
         &self,
         durability: Durability,
         input: I,
@@ -149,9 +187,22 @@ impl Metadata {
         }
     }
 
+    /// As OpenTelemetry calls it.
+    fn system(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite(_) => "sqlite",
+            Engine::Postgres(_) => "postgresql",
+        }
+    }
+
     async fn migrate(&self) -> Result<(), Error> {
         self.write(Durability::Power, (), |tx, ()| Box::pin(migrate::run(tx))).await
     }
+}
+
+/// The function that a transaction function was written in, for traces.
+fn name_of<F>(_: &F) -> &'static str {
+    std::any::type_name::<F>().trim_end_matches("::{{closure}}")
 }
 
 /// Tells whether an error means "somebody else was faster: run it again". Errors of the rules

@@ -17,6 +17,7 @@ use rustls::pki_types::DnsName;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::client::with_causes;
 use folder::Folder;
 
 /// The protocol that the authority asks for when it looks whether we are who we say.
@@ -187,20 +188,6 @@ impl Error {
         };
         problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce")
     }
-}
-
-/// "client error (Connect)" alone helps nobody.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use net::client::Url;
 use serde_json::json;
 
 use super::duration;
@@ -75,7 +76,9 @@ impl Kind {
             Self::Url => is_url(text),
             Self::Path => !text.contains('\0'),
             Self::PathOrUrl => {
-                !text.contains("://") || (text.starts_with("https:") && is_url(text))
+                // Whoever can change keys on their way can make tokens.
+                let is_safe = |url: Url| url.is_protected();
+                !text.contains("://") || text.parse().is_ok_and(is_safe)
             }
             Self::UrlPath => {
                 text.starts_with('/') && !text.contains(['?', '#']) && is_visible_ascii(text)
@@ -113,7 +116,11 @@ impl Kind {
                 .to_owned(),
             Self::Url => "a URL such as https://example.com/path".to_owned(),
             Self::Path => "the path of a file or folder".to_owned(),
-            Self::PathOrUrl => "the path of a file, or an https:// URL".to_owned(),
+            Self::PathOrUrl => {
+                "the path of a file, or an https:// URL (http:// to this machine only) \
+                                without user and password"
+                    .to_owned()
+            }
             Self::UrlPath => "a path that starts with `/`".to_owned(),
             Self::Header | Self::SecretHeader => {
                 "a header's value (one line of ASCII), or a list of them".to_owned()
@@ -386,7 +393,9 @@ mod tests {
         }
         assert!(Kind::PathOrUrl.accepts("/etc/keys.json"));
         assert!(Kind::PathOrUrl.accepts("https://example.com/keys"));
+        assert!(Kind::PathOrUrl.accepts("http://localhost:8080/keys"));
         assert!(!Kind::PathOrUrl.accepts("http://example.com/keys"), "keys need a safe way");
+        assert!(!Kind::PathOrUrl.accepts("https://user:word@example.com/keys"));
         assert_eq!(host("https://a:1/"), Some("https://a:1"));
         assert_eq!(host("https://a/b/"), Some("https://a/b"));
         assert_eq!(host("https://a/b?c"), None);

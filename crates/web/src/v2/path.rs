@@ -103,6 +103,22 @@ impl Path {
             Self::Uploads(..) => Handler::BlobUpload,
         }
     }
+
+    /// What the paths of this kind have in common, as the specification writes it; `None` if that
+    /// is nothing.
+    pub(crate) fn template(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Base => "/v2/",
+            Self::Blob(..) => "/v2/{name}/blobs/{digest}",
+            Self::Catalog => "/v2/_catalog",
+            Self::Manifest(..) => "/v2/{name}/manifests/{reference}",
+            Self::Referrers(..) => "/v2/{name}/referrers/{digest}",
+            Self::Tags(_) => "/v2/{name}/tags/list",
+            Self::Unknown => return None,
+            Self::Upload(..) => "/v2/{name}/blobs/uploads/{id}",
+            Self::Uploads(_) => "/v2/{name}/blobs/uploads/",
+        })
+    }
 }
 
 fn name(text: &str) -> Name {

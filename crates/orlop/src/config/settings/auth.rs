@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use net::client::Url;
+
 use super::super::error::ConfigError;
 use super::section::Section;
 
@@ -52,8 +54,8 @@ pub(crate) struct Token {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Jwks {
     File(PathBuf),
-    /// `https://…`
-    Url(String),
+    /// It is protected on its way.
+    Url(Url),
 }
 
 /// One of `auth.rules`: each of these users may do each of these actions in each of these
@@ -109,9 +111,13 @@ fn authenticator(auth: &Section<'_>) -> Result<Authenticator, ConfigError> {
 }
 
 fn read_token(token: &Section<'_>) -> Result<Token, ConfigError> {
-    let jwks = token.text("jwks")?.map(|place| {
-        if place.contains("://") { Jwks::Url(place) } else { Jwks::File(place.into()) }
-    });
+    let jwks = token.get("jwks", |place| {
+        if place.contains("://") {
+            place.parse().ok().filter(Url::is_protected).map(Jwks::Url)
+        } else {
+            Some(Jwks::File(place.into()))
+        }
+    })?;
     let root_cert_bundle = token.path("rootcertbundle")?;
     if jwks.is_none() && root_cert_bundle.is_none() {
         let reason = "needs rootcertbundle or jwks: without a key no token is good";

@@ -198,7 +198,7 @@ fn access_controllers() {
             service,
             issuer: "i".to_owned(),
             root_cert_bundle: Some("/b".into()),
-            jwks: Some(Jwks::Url("https://t/keys".to_owned())),
+            jwks: Some(Jwks::Url("https://t/keys".parse().unwrap())),
             signing_algorithms: vec!["EdDSA".to_owned(), "RS256".to_owned()],
             auto_redirect_path: Some("/auth/token".to_owned()),
         })
