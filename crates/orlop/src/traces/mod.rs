@@ -5,8 +5,9 @@
 //! spans of OpenTelemetry and queues what has ended; [`Exporter`] sends the queue in batches. A
 //! request never waits for either: what there is no room for is dropped and counted.
 //!
-//! The format is written here and not by the crates of OpenTelemetry: they are 18 more crates, a
-//! quarter more to build, and their queue neither counts what it drops nor runs on our runtime.
+//! The format is written here and not by the crates of OpenTelemetry (0.33): these are 18 more
+//! crates and a minute of one processor in a release build, and their queue tells nobody how many
+//! spans it has dropped before the process ends.
 
 mod context;
 mod encoding;
