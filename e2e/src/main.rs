@@ -30,6 +30,7 @@ mod docker;
 mod foreign_layer;
 mod garbage_collect;
 mod large_layer;
+mod layouts;
 mod migrate;
 mod oras;
 mod podman;
@@ -69,6 +70,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     large_layer::SCENARIOS,
     conformance::SCENARIOS,
     migrate::SCENARIOS,
+    layouts::SCENARIOS,
     garbage_collect::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,

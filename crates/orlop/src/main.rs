@@ -21,6 +21,7 @@ mod purging;
 mod reload;
 mod serve;
 mod store;
+mod transfer;
 mod transport;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -55,6 +55,17 @@ pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
         bail!("there is no data folder {}", root.display());
     }
     open(config).await
+}
+
+/// A folder for what is of use only while it is open.
+pub(crate) fn spool(config: &Config) -> PathBuf {
+    let uploads = config.storage.root_directory.join("orlop/uploads");
+    if uploads.is_dir() { uploads } else { std::env::temp_dir() }
+}
+
+/// Whether there is a database, so that [`open_read_only`] finds one.
+pub(crate) fn exists(config: &Config) -> bool {
+    config.storage.root_directory.join(DATABASE).is_file()
 }
 
 /// The content of the data folder, to look at it without a database.
