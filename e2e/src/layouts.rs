@@ -79,6 +79,34 @@ fn come_in(stage: &Stage) -> Result<()> {
         .args(["--src-tls-verify=false", &registry.docker_url("docker/app:v5")])
         .arg(format!("dir:{}", stage.path("copy").display()))
         .succeed()?;
+    let [crane, oras] = ["by-crane", "by-oras"].map(|name| stage.path(name));
+    let regctl = stage.path("by-regctl.tar");
+    let multi_name = registry.name("team/multi:v7");
+    stage
+        .client("crane")
+        .args(["--insecure", "pull", "--format=oci", &multi_name])
+        .arg(&crane)
+        .succeed()?;
+    stage
+        .client("oras")
+        .args(["copy", "--from-plain-http", "--to-oci-layout", &multi_name])
+        .arg(format!("{}:v7", oras.display()))
+        .succeed()?;
+    stage.client("regctl").args(["registry", "set", "--tls=disabled", &registry.host]).succeed()?;
+    stage.client("regctl").args(["image", "export", &multi_name]).arg(&regctl).succeed()?;
+    let mut names = Vec::new();
+    for path in [crane, oras, regctl] {
+        let name = format!("tools/{}", names.len());
+        import(stage, "tools", &path).args(["--name", &format!("{name}:v8")]).succeed()?;
+        names.push(name);
+    }
+    let mut tools = stage.start_registry("tools", &Setup::default())?;
+    for name in &names {
+        ensure!(tools.http.digest_of(name, "v8")? == index, "{name}");
+        ensure!(tools.http.read_whole(name, "v8")? == 7, "{name}");
+    }
+    tools.stop()?;
+
     // While it runs, images are pushed to it.
     let said = import(stage, "here", &old).fail()?;
     ensure!(said.contains("another server") && said.contains("skopeo copy"), "{said}");
@@ -136,6 +164,12 @@ fn go_out(stage: &Stage) -> Result<()> {
         .arg(format!("oci:{}:x", copy.display()))
         .succeed()?;
     ensure!(first_digest(&copy)? == index, "skopeo has read another index");
+    let image = stage.path("pulled.tar");
+    skopeo_copy(
+        stage,
+        &format!("docker-archive:{}:team/app:v1", tar.display()),
+        &format!("docker-archive:{}:x:y", image.display()),
+    )?;
     let found = stage
         .client("regctl")
         .args(["manifest", "head"])
@@ -266,7 +300,7 @@ fn killed(stage: &Stage) -> Result<()> {
     for goal in [50, 200] {
         let mut process =
             start(stage, "here", "import", "--from", &archive, &["--name", "many/app"])?;
-        wait_until(Duration::from_secs(60), || {
+        wait_until(Duration::from_mins(1), || {
             process.is_running()?;
             let found = count_files(&blobs);
             ensure!(found >= goal, "{found} of {goal} blobs");
@@ -289,7 +323,7 @@ fn killed(stage: &Stage) -> Result<()> {
     // Out, into a folder.
     let out = stage.path("out");
     let mut process = start(stage, "here", "export", "--to", &out, &[])?;
-    wait_until(Duration::from_secs(60), || {
+    wait_until(Duration::from_mins(1), || {
         process.is_running()?;
         let found = count_files(&out.join("blobs/sha256"));
         ensure!(found >= 100, "{found} of 100 blobs");

@@ -75,15 +75,15 @@ impl Archive {
             let name = &image.config;
             match (descriptor, image.repo_tags.unwrap_or_default().as_slice()) {
                 (Err(error), tags) => {
-                    let place = tags.first().unwrap_or(name).clone();
+                    let place = tags.first().unwrap_or(name);
                     archive.entries.push(Entry::bad(place, error.to_string()));
                 }
                 (Ok(descriptor), []) => {
-                    archive.entries.push(Entry::new(name.clone(), descriptor, Ok(None)));
+                    archive.entries.push(Entry::new(name, descriptor, Ok(None)));
                 }
                 (Ok(descriptor), tags) => {
                     let named = tags.iter().map(|tag| {
-                        Entry::new(tag.clone(), descriptor.clone(), Label::parse(tag).map(Some))
+                        Entry::new(tag, descriptor.clone(), Label::parse(tag).map(Some))
                     });
                     archive.entries.extend(named);
                 }

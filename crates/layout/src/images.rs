@@ -41,15 +41,15 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn new(
-        place: String,
+        place: &str,
         descriptor: Descriptor,
         label: Result<Option<Label>, String>,
     ) -> Self {
-        Self { place: shorten(&place), found: label.map(|label| (descriptor, label)) }
+        Self { place: shorten(place), found: label.map(|label| (descriptor, label)) }
     }
 
-    pub(crate) fn bad(place: String, problem: String) -> Self {
-        Self { place: shorten(&place), found: Err(problem) }
+    pub(crate) fn bad(place: &str, problem: String) -> Self {
+        Self { place: shorten(place), found: Err(problem) }
     }
 }
 
@@ -105,7 +105,7 @@ impl Images {
                         .iter()
                         .find_map(|key| descriptor.annotations.get(*key).cloned());
                     let place = place.unwrap_or_else(|| descriptor.digest.to_string());
-                    take(Entry::new(place, descriptor, label))
+                    take(Entry::new(&place, descriptor, label))
                 })
             }
         }
@@ -170,15 +170,12 @@ impl Content {
             Self::Document(content) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
                 let rest = content.get(offset..).unwrap_or_default();
-                let (buffer, rest) = match buffer.split_at_mut_checked(rest.len()) {
-                    Some((buffer, _)) => (buffer, rest),
-                    None => {
-                        let length = buffer.len();
-                        (buffer, rest.get(..length).unwrap_or_default())
-                    }
-                };
-                buffer.copy_from_slice(rest);
-                Ok(rest.len())
+                let length = rest.len().min(buffer.len());
+                let rest = rest.get(..length).unwrap_or_default();
+                if let Some(buffer) = buffer.get_mut(..length) {
+                    buffer.copy_from_slice(rest);
+                }
+                Ok(length)
             }
         }
     }

@@ -405,6 +405,24 @@ mod tests {
             panic!("not export");
         };
         assert!(export.dry_run);
+        let Command::OnData(DataCommand::Import(import)) =
+            parse("orlop import --from a.tar --name team/app:v1").unwrap().command
+        else {
+            panic!("not import");
+        };
+        let name = import.name.unwrap();
+        assert_eq!(name.repository.as_str(), "team/app");
+        assert_eq!(name.tag.unwrap().as_str(), "v1");
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let line = format!("orlop export --to - --image a --image b/c:v1 --image d@{digest} c.yml");
+        let Command::OnData(DataCommand::Export(export)) = parse(&line).unwrap().command else {
+            panic!("not export");
+        };
+        let references = export.image.iter().map(|image| image.reference.clone());
+        let references = references.map(|reference| reference.map(|text| text.to_string()));
+        let expected = [None, Some("v1".to_owned()), Some(digest.to_owned())];
+        assert_eq!(references.collect::<Vec<_>>(), expected);
+        assert_eq!(export.config.path(), Some(PathBuf::from("c.yml")));
         let Command::Config(ConfigCommand::Check(check)) =
             parse("orlop config check --strict c.yml").unwrap().command
         else {
@@ -423,6 +441,15 @@ mod tests {
             "orlop",
             "orlop config",
             "orlop config schema a",
+            "orlop import --name a",
+            "orlop import --from a --again",
+            "orlop import --from a --name Upper",
+            "orlop import --from a --name b:",
+            "orlop export --image a",
+            "orlop export --without a",
+            "orlop export --to a --image b@sha256:00",
+            "orlop export --to a --inventory b",
+            "orlop export --to a --dry-run",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

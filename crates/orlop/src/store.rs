@@ -23,6 +23,16 @@ pub(crate) const LINKS_GONE: &str = "the repositories were handed back to regist
     but there are none in docker/registry/v2/repositories now: put that folder back, or start with \
     `orlop serve --no-import` to go on with what the database knows";
 
+/// Somebody else holds the lock of the data folder.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another server is using the data folder {}: stop it, or choose another folder with \
+     REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", .root.display()
+)]
+pub(crate) struct InUse {
+    root: PathBuf,
+}
+
 /// An open data folder. It is locked until this is dropped.
 pub(crate) struct Store {
     pub(crate) registry: Registry,
@@ -122,11 +132,7 @@ fn lock(root: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another server is using the data folder {}: stop it, or choose another folder with \
-             REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY",
-            root.display()
-        ),
+        Err(TryLockError::WouldBlock) => Err(InUse { root: root.to_owned() }.into()),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }

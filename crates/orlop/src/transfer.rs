@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use layout::{Images, Inventory, InventoryWriter, Target, Writer};
 use registry::{ExportImages, ImportImages, Refusal, TransferProgress};
 
@@ -16,11 +16,11 @@ use crate::config::Config;
 use crate::garbage_collect::finish_adoption;
 use crate::import::{count, say};
 use crate::progress::{seconds, size, watch};
-use crate::store;
+use crate::store::{self, InUse, Store};
 
 /// What to do instead of an import while a server runs.
-const PUSH_INSTEAD: &str = "a running server is pushed to instead: `skopeo copy --all \
-    oci:FOLDER:NAME docker://HOST/NAME`, or `oci-archive:` or `docker-archive:` for a file";
+const PUSH_INSTEAD: &str = "or push the images to it: `skopeo copy --all oci-archive:FILE:NAME \
+    docker://HOST/NAME` (`oci:` for a folder, `docker-archive:` for docker save)";
 
 /// Takes the images of a folder or file in.
 pub(crate) async fn import(
@@ -38,10 +38,7 @@ pub(crate) async fn import(
             .with_context(|| format!("cannot read {}", from.display()))?,
     };
     // Held until the end: it has the lock of the data folder.
-    let store = match import.dry_run {
-        true => None,
-        false => Some(store::open(config).await.context(PUSH_INSTEAD)?),
-    };
+    let store = if import.dry_run { None } else { Some(open_store(config).await?) };
     let registry = match &store {
         Some(store) => {
             finish_adoption(&store.registry).await?;
@@ -64,9 +61,16 @@ pub(crate) async fn import(
         dry_run: import.dry_run,
         progress: Arc::clone(&progress),
     };
-    watch("images", work.run(report), || status(&progress)).await?;
+    watch("images", Box::pin(work.run(report)), || status(&progress)).await?;
     let verb = if import.dry_run { "would import" } else { "imported" };
     summarise(verb, &progress, started)
+}
+
+/// Opens the data folder, making what is missing.
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    store::open(config).await.map_err(|error| {
+        if error.is::<InUse>() { anyhow!("{error}; {PUSH_INSTEAD}") } else { error }
+    })
 }
 
 /// Writes images into a folder or file.
@@ -96,7 +100,7 @@ pub(crate) async fn export(
     };
     let refuse = if target == Target::Output { report_beside } else { report };
     let what = if export.image.is_empty() { "repositories" } else { "images" };
-    watch(what, work.run(writer, refuse), || status(&progress)).await?;
+    watch(what, Box::pin(work.run(writer, refuse)), || status(&progress)).await?;
     summarise("exported", &progress, started)
 }
 

@@ -14,7 +14,7 @@ use super::list::Document;
 use crate::{DOCKER_FILE, Error, INDEX_FILE, LAYOUT, LAYOUT_FILE, key};
 
 /// Tars consist of blocks of so many bytes.
-const BLOCK: u64 = 512;
+const BLOCK: usize = 512;
 
 /// Bytes of a name that a header has room for.
 const MAX_NAME: usize = 100;
@@ -112,7 +112,7 @@ impl TarFile {
         if let Some(mut docker) = docker {
             self.write_member(DOCKER_FILE, docker.length, &mut docker.content)?;
         }
-        let ended = self.write(&[0; 2 * BLOCK as usize]).and_then(|()| self.out.flush());
+        let ended = self.write(&[0; 2 * BLOCK]).and_then(|()| self.out.flush());
         ended.and_then(|()| self.out.get_mut().sync()).map_err(|error| self.failed(error))?;
         let Some(path) = self.path.take() else { return Ok(()) };
         fs::rename(partial(&path), &path).map_err(|error| Error::io("write", &path, error))?;
@@ -151,10 +151,9 @@ impl TarFile {
     }
 
     fn pad(&mut self) -> io::Result<()> {
-        let rest = self.position.next_multiple_of(BLOCK) - self.position;
-        let zeros = [0; BLOCK as usize];
-        let length = usize::try_from(rest).unwrap_or_default();
-        self.write(zeros.get(..length).unwrap_or_default())
+        let rest = self.position.next_multiple_of(BLOCK as u64) - self.position;
+        let rest = usize::try_from(rest).unwrap_or_default();
+        self.write([0; BLOCK].get(..rest).unwrap_or_default())
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

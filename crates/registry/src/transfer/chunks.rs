@@ -9,6 +9,7 @@ use futures_core::Stream;
 use layout::Content;
 use tokio::sync::mpsc;
 
+use super::{TransferProgress, add};
 use crate::receive::{Chunks, Interrupted};
 
 /// Bytes that are read at once.
@@ -17,11 +18,11 @@ const READ_SIZE: usize = blobs::Buffer::SIZE;
 /// Why the bytes of a [`chunks`] ended early, if they did.
 pub(super) type ReadError = Arc<OnceLock<String>>;
 
-/// The bytes of `content`, which another thread reads ahead.
-pub(super) fn chunks(content: Content) -> (Chunks, ReadError) {
+/// The bytes of `content`, which another thread reads ahead, and counts.
+pub(super) fn chunks(content: Content, progress: &Arc<TransferProgress>) -> (Chunks, ReadError) {
     let (sender, receiver) = mpsc::channel(2);
     let why = ReadError::default();
-    let problem = Arc::clone(&why);
+    let (problem, progress) = (Arc::clone(&why), Arc::clone(progress));
     tokio::task::spawn_blocking(move || {
         let mut offset = 0;
         while offset < content.size() {
@@ -34,6 +35,7 @@ pub(super) fn chunks(content: Content) -> (Chunks, ReadError) {
                 }
             };
             offset += part.len() as u64;
+            add(&progress.bytes, part.len() as u64);
             // Whoever took them in may have given up.
             if sender.blocking_send(Ok(part)).is_err() {
                 return;

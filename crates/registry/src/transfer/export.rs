@@ -1,6 +1,6 @@
 //! Export: images of the registry become an image layout.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blobs::ErrorKind;
@@ -60,7 +60,7 @@ impl ExportImages {
             registry: self.registry,
             without: self.without.map(Arc::new),
             progress: self.progress,
-            manifests: HashSet::new(),
+            manifests: HashMap::new(),
             referred: HashSet::new(),
             refuse: &mut refuse,
         };
@@ -110,8 +110,8 @@ struct Export<'a> {
     registry: Registry,
     without: Option<Arc<Inventory>>,
     progress: Arc<TransferProgress>,
-    /// Manifests that are written with all that they name.
-    manifests: HashSet<Digest>,
+    /// Manifests that are written after what they name, and whether that is all there.
+    manifests: HashMap<Digest, bool>,
     /// Manifests whose referrers are written.
     referred: HashSet<(RepositoryName, Digest)>,
     refuse: &'a mut (dyn FnMut(&Refusal) + Send),
@@ -329,45 +329,50 @@ impl Export<'_> {
                 Err(error) => return Err(Stop::Failed(error)),
             }
         }
-        found.add(digest, &parsed);
-        if self.manifests.contains(&digest) {
+        found.in_order.push(digest);
+        if let Some(is_whole) = self.manifests.get(&digest) {
+            found.add_runnable(&parsed, *is_whole);
             return Ok(parsed);
         }
+        let must_be = self.registry.shared.config.require_blobs;
+        let mut is_whole = true;
         for blob in parsed.required_blobs() {
-            self.blob(repository, blob, self.registry.shared.config.require_blobs).await?;
+            is_whole &= self.blob(repository, blob, must_be).await?;
         }
         for blob in parsed.optional_blobs() {
             self.blob(repository, blob, false).await?;
         }
+        found.add_runnable(&parsed, is_whole);
         let content = pulled.content.clone();
         let size = content.len() as u64;
         self.write(move |writer| writer.put(&digest, &content)).await?;
         add(&self.progress.manifests, 1);
         add(&self.progress.bytes, size);
-        self.manifests.insert(digest);
+        self.manifests.insert(digest, is_whole);
         Ok(parsed)
     }
 
+    /// Writes a blob. False if it is not there and need not be.
     async fn blob(
         &mut self,
         repository: &RepositoryName,
         blob: &Descriptor,
         must_be: bool,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         let digest = blob.digest;
         let stored = match self.registry.find_blob(repository, &digest).await {
-            Err(Error::BlobUnknown { .. }) if !must_be => return Ok(()),
+            Err(Error::BlobUnknown { .. }) if !must_be => return Ok(false),
             stored => stored?,
         };
         if self.is_elsewhere(&stored.digest).await? {
             add(&self.progress.left_out, 1);
-            return Ok(());
+            return Ok(true);
         }
         let content = self.registry.pull_blob(repository, &digest).await?;
         let size = content.size;
         if !self.write(move |writer| writer.begin(&digest, size)).await? {
             add(&self.progress.present, 1);
-            return Ok(());
+            return Ok(true);
         }
         let mut offset = 0;
         loop {
@@ -388,12 +393,12 @@ impl Export<'_> {
                 break;
             }
             offset += part.len() as u64;
+            add(&self.progress.bytes, part.len() as u64);
             self.write(move |writer| writer.append(&part)).await?;
         }
         self.write(Writer::end).await?;
         add(&self.progress.blobs, 1);
-        add(&self.progress.bytes, size);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the other side has the blob.
@@ -435,9 +440,8 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, digest: Digest, manifest: &Manifest) {
-        self.in_order.push(digest);
-        if manifest.kind == ManifestKind::Index {
+    fn add_runnable(&mut self, manifest: &Manifest, is_whole: bool) {
+        if manifest.kind == ManifestKind::Index || !is_whole {
             return;
         }
         let Some(config) = &manifest.config else { return };

@@ -171,15 +171,13 @@ impl Layout {
         let config = self.blob(OCI_CONFIG, format!(r#"{{"name":"{name}"}}"#).as_bytes());
         let layer = self.blob(OCI_LAYER_TAR, format!("layer of {name}").as_bytes());
         let shared = self.blob(OCI_LAYER_TAR, b"shared layer");
-        let mut manifest = json!({
+        let manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": config,
             "layers": [layer, shared],
+            "subject": subject,
         });
-        if let Some(subject) = subject {
-            manifest["subject"] = json!(subject);
-        }
         self.blob(OCI_MANIFEST, manifest.to_string().as_bytes())
     }
 
