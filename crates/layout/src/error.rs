@@ -61,12 +61,12 @@ pub enum Error {
         found: Digest,
     },
     /// The disk failed.
-    #[error("{action}: {source}")]
+    #[error("{action}: {error}")]
     Io {
         /// What was being done, to what.
         action: String,
-        /// Why it failed.
-        source: io::Error,
+        /// Why it failed. (The message has it in it, so it is no `source`.)
+        error: io::Error,
     },
 }
 
@@ -75,8 +75,8 @@ impl Error {
         Self::Member { path: shorten(path), problem: problem.into() }
     }
 
-    pub(crate) fn io(action: &str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action: format!("cannot {action} {}", path.display()), source }
+    pub(crate) fn io(action: &str, path: &Path, error: io::Error) -> Self {
+        Self::Io { action: format!("cannot {action} {}", path.display()), error }
     }
 }
 

@@ -120,7 +120,7 @@ impl Section {
     pub(crate) fn read_whole(&self) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         let read = self.reader().read_to_end(&mut content);
-        read.map_err(|source| Error::Io { action: "cannot read the images".to_owned(), source })?;
+        read.map_err(|error| Error::Io { action: "cannot read the images".to_owned(), error })?;
         Ok(content)
     }
 }

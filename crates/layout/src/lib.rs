@@ -7,7 +7,7 @@
 //! with their digests. (Blobs are not: whoever stores them hashes them anyway.)
 //!
 //! Input and output here wait for the disk. Memory does not grow with blobs, only with their
-//! number: about 50 bytes for each member of a tar.
+//! number: about 100 bytes for each member of a tar.
 
 #![forbid(unsafe_code)]
 

@@ -45,7 +45,7 @@ enum Member {
 impl Tarball {
     /// Finds all members. Content is skipped, not read.
     pub(crate) fn scan(file: File) -> Result<Self, Error> {
-        let failed = |source| Error::Io { action: "cannot read the tar".to_owned(), source };
+        let failed = |error| Error::Io { action: "cannot read the tar".to_owned(), error };
         let length = file.metadata().map_err(failed)?.len();
         let mut tarball =
             Self { file: Arc::new(file), blobs: HashMap::new(), others: HashMap::new() };

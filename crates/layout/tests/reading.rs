@@ -359,3 +359,48 @@ fn a_compressed_tar_is_unpacked() {
     let text = open(&packed).unwrap_err();
     assert!(text.starts_with("cannot read "), "{text}");
 }
+
+#[test]
+fn whatever_is_changed_nothing_panics() {
+    let layers = [b"layer one", b"layer two"].map(|layer| Digest::sha256(layer));
+    let list = json!([{"Config": "config.json", "Layers": ["one/layer.tar", "two/layer.tar"]}]);
+    let (_folder, path) = docker_archive(layers, &list);
+    let digest = Digest::sha256(b"content");
+    let entry = json!([{"mediaType": "a", "digest": digest, "size": 7}]);
+    let blob = format!("blobs/sha256/{}", digest.hex());
+    let (_other, layout) =
+        tar(&[("oci-layout", LAYOUT), (&blob, b"content"), ("index.json", &index(&entry))]);
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+    println!("seed {seed}");
+    let mut state = u64::from(seed) | 1;
+    let mut random = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 32).unwrap() % limit
+    };
+    for whole in [path, layout].map(|path| std::fs::read(path).unwrap()) {
+        for _ in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(4) {
+                let place = random(bytes.len());
+                bytes[place] = u8::try_from(random(256)).unwrap();
+            }
+            if random(4) == 0 {
+                bytes.truncate(random(whole.len()));
+            }
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &bytes).unwrap();
+            let Ok(images) = open(file.path()) else { continue };
+            let _ = images.each_entry(|entry| {
+                if let Ok((descriptor, _)) = entry.found {
+                    let _ = images.document(&descriptor);
+                    if let Ok(Some(content)) = images.content(&descriptor.digest) {
+                        let _ = content.read_at(0, &mut [0; 600]);
+                    }
+                }
+                ControlFlow::Continue(())
+            });
+        }
+    }
+}

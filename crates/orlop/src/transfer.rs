@@ -1,13 +1,14 @@
 //! `orlop import --from` and `orlop export --to`: images in files.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use layout::{Images, Inventory, InventoryWriter, Target, Writer};
 use registry::{ExportImages, ImportImages, Refusal, TransferProgress};
 
@@ -30,6 +31,9 @@ pub(crate) async fn import(
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let shown = match from.to_str() {
+        Some("-") if std::io::stdin().is_terminal() => {
+            bail!("expected an archive on standard input, found a terminal: give a file to --from")
+        }
         Some("-") => "standard input".to_owned(),
         // Before a data folder is made for nothing.
         _ => from
@@ -80,6 +84,11 @@ pub(crate) async fn export(
     to: &Path,
 ) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
+    if to == Path::new("-") && std::io::stdout().is_terminal() {
+        bail!(
+            "a tar is nothing for a terminal: send standard output to a file, or give one to --to"
+        );
+    }
     let registry = store::open_read_only(config)?;
     let (target, without) = (Target::of(to), export.without.clone());
     let prepare = {
@@ -146,19 +155,26 @@ fn summarise(
         left_out => format!(", {left_out} left out because the other side has them"),
     };
     say(&format!(
-        "{verb} {} images: {} blobs and {} manifests, {}; {} blobs were there already{left_out}; \
-         in {}",
-        count(&progress.images),
-        count(&progress.blobs),
-        count(&progress.manifests),
+        "{verb} {}: {}, {}, {}; {} there already{left_out}; in {}",
+        several(&progress.images, "image"),
+        several(&progress.blobs, "blob"),
+        several(&progress.manifests, "manifest"),
         size(count(&progress.bytes)),
-        count(&progress.present),
+        several(&progress.present, "blob"),
         seconds(started.elapsed()),
     ))?;
     match count(&progress.refused) {
         0 => Ok(ExitCode::SUCCESS),
         1 => say("1 refused (see above)").map(|()| ExitCode::FAILURE),
         refused => say(&format!("{refused} refused (see above)")).map(|()| ExitCode::FAILURE),
+    }
+}
+
+/// `1 image`, `2 images`.
+fn several(counter: &AtomicU64, what: &str) -> String {
+    match count(counter) {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }
 

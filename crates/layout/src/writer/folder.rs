@@ -14,7 +14,7 @@ const PARTIAL: &str = ".partial";
 pub(super) struct Folder {
     root: PathBuf,
     open: Option<(File, PathBuf)>,
-    /// Folders in which names were made.
+    /// Folders whose names must be on disk before the index is.
     changed: BTreeSet<PathBuf>,
 }
 
@@ -37,6 +37,8 @@ impl Folder {
     pub(super) fn begin(&mut self, path: &str, size: u64) -> Result<bool, Error> {
         let path = self.root.join(path);
         if fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == size) {
+            // Whoever wrote it may have died before its name was on disk.
+            self.note_change(&path);
             return Ok(false);
         }
         let partial = self.partial();
@@ -54,19 +56,23 @@ impl Folder {
     pub(super) fn end(&mut self) -> Result<(), Error> {
         let Some((file, path)) = self.open.take() else { return Ok(()) };
         let failed = |error| Error::io("write", &path, error);
-        if let Some(folder) = path.parent()
-            && !self.changed.contains(folder)
+        if self.note_change(&path)
+            && let Some(folder) = path.parent()
         {
             fs::create_dir_all(folder).map_err(failed)?;
-            self.changed.extend(
-                folder
-                    .ancestors()
-                    .take_while(|above| above.starts_with(&self.root))
-                    .map(Path::to_owned),
-            );
         }
         file.sync_all().map_err(failed)?;
         fs::rename(self.partial(), &path).map_err(failed)
+    }
+
+    /// Remembers to sync the folders of `path`. True if that is new.
+    fn note_change(&mut self, path: &Path) -> bool {
+        let Some(folder) = path.parent().filter(|folder| !self.changed.contains(*folder)) else {
+            return false;
+        };
+        let folders = folder.ancestors().take_while(|above| above.starts_with(&self.root));
+        self.changed.extend(folders.map(Path::to_owned));
+        true
     }
 
     pub(super) fn abandon(&mut self) {

@@ -46,7 +46,7 @@ impl List {
     }
 }
 
-fn failed(source: std::io::Error) -> Error {
+fn failed(error: std::io::Error) -> Error {
     let folder = std::env::temp_dir();
-    Error::io("write a file in", &folder, source)
+    Error::io("write a file in", &folder, error)
 }

@@ -268,9 +268,9 @@ fn compare(blob: &Descriptor, content: &Content) -> Result<(), layout::Error> {
                 0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
                 read => Ok(read),
             })
-            .map_err(|source| layout::Error::Io {
+            .map_err(|error| layout::Error::Io {
                 action: format!("cannot read {digest}"),
-                source,
+                error,
             })?;
         hasher.update(buffer.get(..read).unwrap_or_default());
     }
