@@ -179,13 +179,14 @@ impl Writer {
         }
     }
 
-    /// Writes a whole blob, unless it is there already.
-    pub fn put(&mut self, digest: &Digest, content: &[u8]) -> Result<(), Error> {
-        if self.begin(digest, content.len() as u64)? {
+    /// Writes a whole blob; false if it is there already.
+    pub fn put(&mut self, digest: &Digest, content: &[u8]) -> Result<bool, Error> {
+        let is_new = self.begin(digest, content.len() as u64)?;
+        if is_new {
             self.append(content)?;
             self.end()?;
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Adds an entry to the index.

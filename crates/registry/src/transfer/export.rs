@@ -345,9 +345,10 @@ impl Export<'_> {
         found.add_runnable(&parsed, is_whole);
         let content = pulled.content.clone();
         let size = content.len() as u64;
-        self.write(move |writer| writer.put(&digest, &content)).await?;
-        add(&self.progress.manifests, 1);
-        add(&self.progress.bytes, size);
+        if self.write(move |writer| writer.put(&digest, &content)).await? {
+            add(&self.progress.manifests, 1);
+            add(&self.progress.bytes, size);
+        }
         self.manifests.insert(digest, is_whole);
         Ok(parsed)
     }
