@@ -31,6 +31,7 @@ mod docker;
 mod foreign_layer;
 mod garbage_collect;
 mod large_layer;
+mod layouts;
 mod metrics;
 mod migrate;
 mod oras;
@@ -75,6 +76,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     large_layer::SCENARIOS,
     conformance::SCENARIOS,
     migrate::SCENARIOS,
+    layouts::SCENARIOS,
     garbage_collect::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,

@@ -110,6 +110,19 @@ pub async fn find_id(tx: &mut Tx, digest: &Digest) -> Result<Option<BlobId>, Err
     row.map(|row| row.integer(0).map(BlobId)).transpose()
 }
 
+/// The content called `digest`, whoever may serve it.
+pub async fn find_stored(tx: &mut Tx, digest: &Digest) -> Result<Option<Blob>, Error> {
+    let sql = match digest.algorithm() {
+        Algorithm::Sha256 => "SELECT digest, size, location FROM blobs WHERE digest = $1",
+        Algorithm::Sha512 => "SELECT digest, size, location FROM blobs WHERE sha512 = $1",
+    };
+    let row = tx.query_one(sql, &[digest.into()]).await?;
+    row.map(|row| {
+        Ok(Blob { digest: row.digest(0)?, size: row.unsigned(1)?, location: row.optional_text(2)? })
+    })
+    .transpose()
+}
+
 /// Whether the repository serves the blob called `digest`.
 pub async fn is_served(
     tx: &mut Tx,

@@ -36,6 +36,7 @@ pub async fn run(metadata: &Metadata) -> Outcome {
     gives_new_ids_to_new_repositories(metadata).await?;
     takes_back_what_failed(metadata).await?;
     goes_through_everything(metadata).await?;
+    finds_where_to_begin(metadata).await?;
     keeps_settings(metadata).await?;
     adoption::run(metadata).await?;
     compares_and_sets_once(metadata).await?;
@@ -367,6 +368,53 @@ async fn goes_through_everything(metadata: &Metadata) -> Outcome {
         references += page.iter().map(|manifest| manifest.references.len()).sum::<usize>();
     }
     ensure(references > 0, "all manifests with what they name")
+}
+
+async fn finds_where_to_begin(metadata: &Metadata) -> Outcome {
+    push_manifest(metadata, "roots", b"tagged", &["v1"], None).await?;
+    let child = push_manifest(metadata, "roots", b"child", &[], None).await?;
+    let loose = push_manifest(metadata, "roots", b"loose root", &[], None).await?;
+    // What an index of another repository lists is not led to here.
+    push_manifest(metadata, "roots/other", b"loose root", &[], None).await?;
+    let lists = [("roots", b"an index".as_slice(), child), ("roots/other", b"another", loose)];
+    for (repository, content, listed) in lists {
+        write(metadata, (name(repository)?, content, listed), |tx, (name, content, listed)| {
+            Box::pin(async move {
+                let repository = repositories::ensure(tx, name, 1).await?;
+                let blob = blobs::record(tx, &new_blob(content), 1).await?;
+                let index = NewManifest {
+                    digest: Digest::sha256(content),
+                    media_type: "application/x+json".to_owned(),
+                    artifact_type: None,
+                    subject: None,
+                    annotations: None,
+                    references: vec![(*listed, ReferenceKind::Child)],
+                };
+                manifests::put(tx, repository, blob, &index, 1).await
+            })
+        })
+        .await?;
+    }
+    let mut expected = [Digest::sha256(b"an index"), loose];
+    expected.sort();
+    let roots = metadata
+        .read(&name("roots")?, |tx, name| {
+            Box::pin(async move {
+                let Some(id) = repositories::find(tx, name).await? else { return Ok(Vec::new()) };
+                let mut found = Vec::new();
+                while let [root] = manifests::list_roots(tx, id, found.last(), 1).await?.as_slice()
+                {
+                    found.push(*root);
+                }
+                Ok::<_, Error>(found)
+            })
+        })
+        .await?;
+    ensure(roots == expected, "manifests that nothing leads to")?;
+    let stored = metadata
+        .read(&Digest::sha256(b"loose root"), |tx, digest| Box::pin(blobs::find_stored(tx, digest)))
+        .await?;
+    ensure(stored.is_some_and(|blob| blob.size == 10), "content of whichever repository")
 }
 
 async fn keeps_settings(metadata: &Metadata) -> Outcome {

@@ -303,3 +303,25 @@ pub async fn list_of(
         })
         .collect()
 }
+
+/// Up to `limit` manifests of the repository that neither a tag nor an index leads to, after `last`
+/// in the order of their digests.
+pub async fn list_roots(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    last: Option<&Digest>,
+    limit: u64,
+) -> Result<Vec<Digest>, Error> {
+    let sql = "SELECT m.digest FROM manifests m \
+               WHERE m.repository_id = $1 AND m.digest > $2 \
+               AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest_id = m.id) \
+               AND NOT EXISTS (SELECT 1 FROM manifest_references f \
+                   JOIN manifests p ON p.id = f.manifest_id \
+                   WHERE f.digest = m.digest AND f.kind = 4 \
+                   AND p.repository_id = m.repository_id) \
+               ORDER BY m.digest LIMIT $3";
+    let last = last.map_or_else(Vec::new, Digest::to_bytes);
+    let parameters = [repository.0.into(), last.as_slice().into(), crate::sql_size(limit)];
+    let rows = tx.query(sql, &parameters).await?;
+    rows.iter().map(|row| row.digest(0)).collect()
+}

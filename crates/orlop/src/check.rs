@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use registry::Check;
 
 use crate::config::Config;
+use crate::progress::size;
 use crate::store;
 
 /// How often the progress line changes.
@@ -86,32 +87,5 @@ impl Progress {
         if self.visible && self.shown.is_some() {
             eprint!("\r\x1b[K");
         }
-    }
-}
-
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut unit = 0;
-    #[expect(clippy::cast_precision_loss)]
-    let mut value = bytes as f64;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{bytes} {name}") } else { format!("{value:.1} {name}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(999), "999 B");
-        assert_eq!(size(1500), "1.5 kB");
-        assert_eq!(size(5_000_000_000), "5.0 GB");
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use oci::{DigestError, NameError, Reference, TagError};
+use registry::{ImageName, Selection};
 
 /// `orlop …`, as it was typed.
 #[derive(Debug, Parser)]
@@ -81,11 +83,17 @@ pub(crate) struct Check {
     pub(crate) quick: bool,
 }
 
-/// Take over the repositories of registry:2 or registry:3
+/// Take over the repositories of registry:2 or registry:3, or images out of files
 ///
-/// `orlop serve` does this by itself while it serves; this does it beforehand. The data stays where
-/// it is. What is odd in it goes to standard output, a line each, and stops nothing. Cut short, it
-/// goes on where it was. No server may be running.
+/// Without `--from`: `orlop serve` does this by itself while it serves; this does it beforehand.
+/// The data stays where it is. What is odd in it goes to standard output, a line each, and stops
+/// nothing. Cut short, it goes on where it was. No server may be running.
+///
+/// With `--from`: stores the images of an OCI image layout (a folder or tar), of `docker save`, or
+/// of a bundle that `orlop export --to` has made. Every byte is compared with its digest; an image
+/// gets its tag when it is whole. One that is not whole goes to standard output, a line each, and
+/// the exit status is then 1. What is there already is not stored again, so an import that was cut
+/// short goes on when it is run again.
 #[derive(Debug, Args)]
 #[command(after_long_help = IMPORTING)]
 pub(crate) struct Import {
@@ -97,15 +105,28 @@ pub(crate) struct Import {
     pub(crate) dry_run: bool,
 
     /// Read the link files again and add what registry:2 has written since the last import
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     pub(crate) again: bool,
+
+    /// Take the images of this folder or file (may be compressed by gzip; `-`: standard input)
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) from: Option<PathBuf>,
+
+    /// What the image is to be called, or the repository for all images; else they are called as
+    /// in the files, without the host
+    #[arg(long, value_name = "REPOSITORY[:TAG]", requires = "from", value_parser = image_name)]
+    pub(crate) name: Option<ImageName>,
 }
 
-/// Hand the data folder back to registry:2 or registry:3
+/// Hand the data folder back to registry:2 or registry:3, or write images into files
 ///
-/// Writes the link files that these registries need, and removes those of what was deleted since.
-/// What they will not be able to read goes to standard output, a line each. No server may be
-/// running.
+/// Without options: writes the link files that these registries need, and removes those of what was
+/// deleted since. What they will not be able to read goes to standard output, a line each. No
+/// server may be running.
+///
+/// With `--to`: writes an OCI image layout, which other tools read, too; signatures, SBOMs and
+/// whatever else refers to an image go with it. A server may run. An image that is not whole goes
+/// to standard output, a line each (with `--to -` to standard error), and the exit status is then 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXPORTING)]
 pub(crate) struct Export {
@@ -113,8 +134,31 @@ pub(crate) struct Export {
     pub(crate) config: ConfigFile,
 
     /// Say what would be written and removed, but change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["to", "inventory"])]
     pub(crate) dry_run: bool,
+
+    /// Write images into this folder, or this file if it ends in `.tar` (`-`: a tar on standard
+    /// output)
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) to: Option<PathBuf>,
+
+    /// Write this image, or this repository (may be given again); else all there is
+    #[arg(long, value_name = "REPOSITORY[:TAG|@DIGEST]", requires = "to", value_parser = selection)]
+    pub(crate) image: Vec<Selection>,
+
+    /// Leave out the blobs that this inventory of the other side lists
+    #[arg(long, value_name = "FILE", requires = "to", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) without: Option<PathBuf>,
+
+    /// Write an inventory: the digests of what is here, for the `--without` of another side (`-`:
+    /// standard output)
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "to",
+        value_hint = clap::ValueHint::FilePath
+    )]
+    pub(crate) inventory: Option<PathBuf>,
 }
 
 /// Give back the space of what nothing needs
@@ -205,6 +249,28 @@ impl ConfigFile {
     }
 }
 
+/// Reads `REPOSITORY[:TAG]`.
+fn image_name(text: &str) -> Result<ImageName, String> {
+    let (repository, tag) = match text.rsplit_once(':') {
+        Some((repository, tag)) => (repository, Some(tag)),
+        None => (text, None),
+    };
+    let tag = tag.map(str::parse).transpose().map_err(|error: TagError| error.to_string())?;
+    let repository = repository.parse().map_err(|error: NameError| error.to_string())?;
+    Ok(ImageName { repository, tag })
+}
+
+/// Reads `REPOSITORY[:TAG|@DIGEST]`.
+fn selection(text: &str) -> Result<Selection, String> {
+    let Some((repository, digest)) = text.split_once('@') else {
+        let ImageName { repository, tag } = image_name(text)?;
+        return Ok(Selection { repository, reference: tag.map(Into::into) });
+    };
+    let digest = digest.parse().map_err(|error: DigestError| error.to_string())?;
+    let repository = repository.parse().map_err(|error: NameError| error.to_string())?;
+    Ok(Selection { repository, reference: Some(Reference::Digest(digest)) })
+}
+
 const EXAMPLES: &str = "\
 Examples:
   orlop serve                 Start on 127.0.0.1:5000, data in your home folder
@@ -271,14 +337,32 @@ Examples:
   orlop import config.yml             Take over the data that `orlop serve config.yml` will use
   orlop import --dry-run config.yml   See first whether something is odd
 
-The variables of `orlop serve` count here too. More: docs/migrate.md";
+  docker save team/app:v1 | orlop import --from - config.yml
+      Store an image of Docker's.
+  skopeo copy docker://alpine oci-archive:alpine.tar
+  orlop import --from alpine.tar --name base/alpine:3 config.yml
+      Store an image of an OCI image layout, under a name of its own.
+  orlop import --from /media/disk/bundle config.yml
+      Store all that `orlop export --to /media/disk/bundle` has written elsewhere.
+
+The variables of `orlop serve` count here too. More: docs/migrate.md, docs/bundles.md";
 
 const EXPORTING: &str = "\
 Examples:
   orlop export config.yml             Make the data folder usable for registry:2 again
   orlop export --dry-run config.yml   See first what that changes
 
-The variables of `orlop serve` count here too. More: docs/migrate.md";
+  orlop export --image team/app:v1 --to app.tar config.yml
+      Write an image into a file for `docker load`, `skopeo copy oci-archive:app.tar` and others.
+  orlop export --to /media/disk/bundle config.yml
+      Write everything into a folder. Run again, it writes only what is new.
+
+  To a site without a network, only what it lacks:
+  orlop export --inventory there.txt config.yml             (there)
+  orlop export --to bundle.tar --without there.txt config.yml   (here)
+  orlop import --from bundle.tar config.yml                 (there)
+
+The variables of `orlop serve` count here too. More: docs/migrate.md, docs/bundles.md";
 
 #[cfg(test)]
 mod tests {
@@ -321,6 +405,24 @@ mod tests {
             panic!("not export");
         };
         assert!(export.dry_run);
+        let Command::OnData(DataCommand::Import(import)) =
+            parse("orlop import --from a.tar --name team/app:v1").unwrap().command
+        else {
+            panic!("not import");
+        };
+        let name = import.name.unwrap();
+        assert_eq!(name.repository.as_str(), "team/app");
+        assert_eq!(name.tag.unwrap().as_str(), "v1");
+        let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let line = format!("orlop export --to - --image a --image b/c:v1 --image d@{digest} c.yml");
+        let Command::OnData(DataCommand::Export(export)) = parse(&line).unwrap().command else {
+            panic!("not export");
+        };
+        let references = export.image.iter().map(|image| image.reference.clone());
+        let references = references.map(|reference| reference.map(|text| text.to_string()));
+        let expected = [None, Some("v1".to_owned()), Some(digest.to_owned())];
+        assert_eq!(references.collect::<Vec<_>>(), expected);
+        assert_eq!(export.config.path(), Some(PathBuf::from("c.yml")));
         let Command::Config(ConfigCommand::Check(check)) =
             parse("orlop config check --strict c.yml").unwrap().command
         else {
@@ -339,6 +441,15 @@ mod tests {
             "orlop",
             "orlop config",
             "orlop config schema a",
+            "orlop import --name a",
+            "orlop import --from a --again",
+            "orlop import --from a --name Upper",
+            "orlop import --from a --name b:",
+            "orlop export --image a",
+            "orlop export --without a",
+            "orlop export --to a --image b@sha256:00",
+            "orlop export --to a --inventory b",
+            "orlop export --to a --dry-run",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -10,17 +10,23 @@ use crate::cli::Export;
 use crate::config::Config;
 use crate::import::{count, report, say};
 use crate::progress::{seconds, watch};
-use crate::store;
+use crate::{store, transfer};
 
 /// Repositories that are written at once.
 const PARALLEL: usize = 16;
 
 pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<ExitCode> {
+    if let Some(to) = &export.to {
+        return transfer::export(config, export, to).await;
+    }
+    if let Some(file) = &export.inventory {
+        return transfer::write_inventory(config, file).await;
+    }
     let store = store::open_idle(config).await?;
     let progress = Arc::new(ExportProgress::default());
     let started = Instant::now();
     let work = store.registry.export_links(PARALLEL, export.dry_run, &progress);
-    let exported = watch(work, || {
+    let exported = watch("repositories", work, || {
         let links = format!(
             "{} links written, {} removed",
             count(&progress.written),

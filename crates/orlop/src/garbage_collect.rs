@@ -39,14 +39,15 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// What only link files know of would be taken for garbage.
-async fn finish_adoption(registry: &Registry) -> anyhow::Result<()> {
+/// Reads the link files of another registry, if they wait for that. What only they know of would be
+/// taken for garbage, and what they do not know of for deleted.
+pub(crate) async fn finish_adoption(registry: &Registry) -> anyhow::Result<()> {
     match registry.begin_adoption(false).await? {
         Adoption::Nothing | Adoption::Done(_) => Ok(()),
         Adoption::LinksGone => bail!("{}", store::LINKS_GONE),
         Adoption::Begun { .. } => registry
             .adopt_all(PARALLEL, &Arc::new(AdoptionProgress::default()))
             .await
-            .context("not all repositories of registry:2 could be read, so nothing was removed"),
+            .context("not all repositories of registry:2 could be read, so nothing was done"),
     }
 }

@@ -13,7 +13,7 @@ use registry::{Adoption, AdoptionFinding, AdoptionProgress, Registry};
 use crate::cli::Import;
 use crate::config::Config;
 use crate::progress::{seconds, watch};
-use crate::store;
+use crate::{store, transfer};
 
 /// Repositories that are read at once: enough that the database always has something to write.
 const PARALLEL: usize = 128;
@@ -22,6 +22,9 @@ const PARALLEL: usize = 128;
 const PAGE: u64 = 1000;
 
 pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<ExitCode> {
+    if let Some(from) = &import.from {
+        return transfer::import(config, import, from).await;
+    }
     if import.dry_run {
         return survey(config).await;
     }
@@ -46,7 +49,8 @@ pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<Exit
     }
     let progress = Arc::new(AdoptionProgress::default());
     let started = Instant::now();
-    let done = watch(registry.adopt_all(PARALLEL, &progress), || status(&progress)).await;
+    let done =
+        watch("repositories", registry.adopt_all(PARALLEL, &progress), || status(&progress)).await;
     let findings = list_findings(registry).await?;
     done.context("not everything could be read; mend this and run the import again")?;
     summarise("imported", &progress, findings, started)?;
@@ -58,7 +62,8 @@ async fn survey(config: &Config) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let blobs = store::content(config);
     let findings =
-        watch(registry::survey(blobs, PARALLEL, &progress), || status(&progress)).await?;
+        watch("repositories", registry::survey(blobs, PARALLEL, &progress), || status(&progress))
+            .await?;
     for finding in &findings {
         report(finding)?;
     }

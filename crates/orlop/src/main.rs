@@ -22,6 +22,7 @@ mod reload;
 mod serve;
 mod store;
 mod traces;
+mod transfer;
 mod transport;
 
 use std::process::ExitCode;

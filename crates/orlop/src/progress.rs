@@ -13,8 +13,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const WIDTH: usize = 24;
 
 /// Runs `work` and shows on standard error how far it is: `status` says how many steps are done,
-/// of how many (0: not known yet), and what else there is to say.
+/// of how many (0: not known yet), and what else there is to say. A step is one of `what`.
 pub(crate) async fn watch<T>(
+    what: &str,
     work: impl Future<Output = T>,
     status: impl Fn() -> (u64, u64, String),
 ) -> T {
@@ -32,7 +33,7 @@ pub(crate) async fn watch<T>(
             }
             _ = due.tick() => {
                 let (steps, total, more) = status();
-                show(&describe(steps, total, &more, started.elapsed(), terminal), terminal);
+                show(&describe(what, steps, total, &more, started.elapsed(), terminal), terminal);
             }
         }
     }
@@ -54,9 +55,16 @@ fn clear(terminal: bool) {
     }
 }
 
-fn describe(steps: u64, total: u64, more: &str, elapsed: Duration, bar: bool) -> String {
+fn describe(
+    what: &str,
+    steps: u64,
+    total: u64,
+    more: &str,
+    elapsed: Duration,
+    bar: bool,
+) -> String {
     if total == 0 {
-        return format!("looking for repositories ({})", seconds(elapsed));
+        return format!("looking for {what} ({})", seconds(elapsed));
     }
     let percent = (steps * 100 / total).min(100);
     let filled = usize::try_from(percent).unwrap_or(0) * WIDTH / 100;
@@ -74,7 +82,21 @@ fn describe(steps: u64, total: u64, more: &str, elapsed: Duration, bar: bool) ->
             seconds(Duration::from_millis(left))
         }
     };
-    format!("{bar}{percent} %, {steps} of {total} repositories, {rate}/s, {left} left; {more}")
+    format!("{bar}{percent} %, {steps} of {total} {what}, {rate}/s, {left} left; {more}")
+}
+
+/// Bytes as people read them.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut unit = 0;
+    #[expect(clippy::cast_precision_loss)]
+    let mut value = bytes as f64;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 { format!("{bytes} {name}") } else { format!("{value:.1} {name}") }
 }
 
 /// A time as people read it.
@@ -94,13 +116,21 @@ mod tests {
     fn a_line_says_how_far_how_fast_and_how_long() {
         let at = Duration::from_secs(10);
         assert_eq!(
-            describe(25, 100, "7 manifests", at, false),
+            describe("repositories", 25, 100, "7 manifests", at, false),
             "25 %, 25 of 100 repositories, 2/s, 30 s left; 7 manifests"
         );
-        let bar = describe(50, 100, "", at, true);
+        let bar = describe("images", 50, 100, "", at, true);
         assert!(bar.starts_with("[############............] 50 %"), "{bar}");
-        assert_eq!(describe(0, 0, "", at, true), "looking for repositories (10 s)");
-        assert!(describe(0, 5, "", at, false).contains("? left"));
+        assert_eq!(describe("repositories", 0, 0, "", at, true), "looking for repositories (10 s)");
+        assert!(describe("repositories", 0, 5, "", at, false).contains("? left"));
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1500), "1.5 kB");
+        assert_eq!(size(5_000_000_000), "5.0 GB");
     }
 
     #[test]

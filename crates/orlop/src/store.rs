@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -26,6 +26,16 @@ const LOCK: &str = "orlop/lock";
 pub(crate) const LINKS_GONE: &str = "the repositories were handed back to registry:2 by an export, \
     but there are none in docker/registry/v2/repositories now: put that folder back, or start with \
     `orlop serve --no-import` to go on with what the database knows";
+
+/// Somebody else holds the lock of the data folder.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another server is using the data folder {}: stop it, or choose another folder with \
+     REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", .root.display()
+)]
+pub(crate) struct InUse {
+    root: PathBuf,
+}
 
 /// An open data folder. It is locked until this is dropped.
 pub(crate) struct Store {
@@ -61,6 +71,17 @@ pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
         bail!("there is no data folder {}", root.display());
     }
     open(config, &Metrics::default()).await
+}
+
+/// A folder for what is of use only while it is open.
+pub(crate) fn spool(config: &Config) -> PathBuf {
+    let uploads = config.storage.root_directory.join("orlop/uploads");
+    if uploads.is_dir() { uploads } else { std::env::temp_dir() }
+}
+
+/// Whether there is a database, so that [`open_read_only`] finds one.
+pub(crate) fn exists(config: &Config) -> bool {
+    config.storage.root_directory.join(DATABASE).is_file()
 }
 
 /// The content of the data folder, to look at it without a database.
@@ -117,11 +138,7 @@ fn lock(root: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another server is using the data folder {}: stop it, or choose another folder with \
-             REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY",
-            root.display()
-        ),
+        Err(TryLockError::WouldBlock) => Err(InUse { root: root.to_owned() }.into()),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }

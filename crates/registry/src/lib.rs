@@ -32,6 +32,7 @@ mod rules;
 mod sessions;
 mod store;
 mod tags;
+mod transfer;
 mod upload;
 
 use std::sync::Arc;
@@ -59,6 +60,9 @@ pub use referrers::{ReferrersPage, ReferrersQuery};
 pub use rules::{Children, Class, ClassRefused, Config, LayerUrls, PatternError, Platform};
 pub use sessions::MAX_WAIT as MAX_UPLOAD_WAIT;
 pub use store::Owner;
+pub use transfer::{
+    ExportFailed, ExportImages, ImageName, ImportImages, Refusal, Selection, TransferProgress,
+};
 pub use upload::{ChunkRange, UploadProgress};
 
 /// Bytes of manifests that are kept in memory, by digest.

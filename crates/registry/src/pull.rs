@@ -103,7 +103,11 @@ impl Registry {
         }
     }
 
-    async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Blob, Error> {
+    pub(crate) async fn find_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Blob, Error> {
         self.ensure_adopted(repository).await?;
         let input = (repository, digest);
         let found = self

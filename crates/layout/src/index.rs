@@ -1,0 +1,110 @@
+//! `index.json`, descriptor by descriptor: that of a whole registry may be long.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, BufReader, Read};
+use std::ops::ControlFlow;
+
+use oci::Descriptor;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::{Error, INDEX_FILE, Section};
+
+/// Bytes that one descriptor may take.
+const MAX_DESCRIPTOR: u64 = 4 << 20;
+
+/// Hands each descriptor of the index to `take`, until that breaks off.
+pub(crate) fn read(
+    index: &Section,
+    take: &mut dyn FnMut(Descriptor) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let left = Cell::new(MAX_DESCRIPTOR);
+    let stopped = Cell::new(false);
+    let reader = Metered { inner: BufReader::with_capacity(1 << 16, index.reader()), left: &left };
+    let mut document = serde_json::Deserializer::from_reader(reader);
+    let read = document.deserialize_map(Index { take, left: &left, stopped: &stopped });
+    match read.and_then(|()| document.end()) {
+        Err(_) if stopped.get() => Ok(()),
+        Err(error) => Err(Error::member(INDEX_FILE, format!("not an image index: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+struct Index<'a> {
+    take: &'a mut dyn FnMut(Descriptor) -> ControlFlow<()>,
+    left: &'a Cell<u64>,
+    stopped: &'a Cell<bool>,
+}
+
+impl<'de> Visitor<'de> for Index<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut has_manifests = false;
+        while let Some(key) = map.next_key::<String>()? {
+            if key != "manifests" {
+                map.next_value::<IgnoredAny>()?;
+            } else if has_manifests {
+                return Err(A::Error::custom("it has the key manifests twice"));
+            } else {
+                map.next_value_seed(&mut self)?;
+                has_manifests = true;
+            }
+        }
+        if has_manifests { Ok(()) } else { Err(A::Error::missing_field("manifests")) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Index<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Index<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of descriptors")
+    }
+
+    /// Go programs write `null` for an empty list.
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        loop {
+            self.left.set(MAX_DESCRIPTOR);
+            let Some(descriptor) = list.next_element()? else { return Ok(()) };
+            if (self.take)(descriptor).is_break() {
+                self.stopped.set(true);
+                return Err(A::Error::custom("stopped"));
+            }
+        }
+    }
+}
+
+/// A reader of which only so much may be read until somebody allows more.
+struct Metered<'a, R> {
+    inner: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        let left = left.ok_or_else(|| io::Error::other("one of its parts is too long"))?;
+        self.left.set(left);
+        Ok(read)
+    }
+}
