@@ -33,6 +33,10 @@ const APPLICATION_ID: i64 = 0x4f52_4c50;
 /// Writes that share a commit, at most.
 const MAX_GROUP: usize = 256;
 
+/// Pages that the writer keeps in memory, in KiB, at most. What a large transaction changes and
+/// what does not fit is written twice.
+const WRITER_CACHE: u32 = 32 * 1024;
+
 /// Readers kept open for the next read.
 const MAX_IDLE_READERS: usize = 16;
 
@@ -344,7 +348,8 @@ fn mark_new_file(path: &Path) -> Result<(), Error> {
     run_to_end(tx.statement("PRAGMA journal_mode=WAL"))
 }
 
-/// Checks that the file is ours and sets what lasts in it.
+/// Checks that the file is ours and sets what lasts in it, and how the writer works. What takes a
+/// savepoint back is kept in memory: in a file it would be most of what a transaction writes.
 fn prepare_file(tx: &mut Tx, path: &Path) -> Result<(), Error> {
     let super::Connection::Sqlite(connection) = &mut tx.connection else {
         return Ok(());
@@ -362,7 +367,12 @@ fn prepare_file(tx: &mut Tx, path: &Path) -> Result<(), Error> {
             format!("{} is the database of another program", path.display()),
         ));
     }
-    connection.statement("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON").map_err(explain)
+    connection
+        .statement(&format!(
+            "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; \
+             PRAGMA cache_size=-{WRITER_CACHE}"
+        ))
+        .map_err(explain)
 }
 
 /// One connection to the file.
