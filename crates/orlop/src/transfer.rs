@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow, bail};
 use layout::{Images, Inventory, InventoryWriter, Target, Writer};
 use registry::{ExportImages, ImportImages, Refusal, TransferProgress};
+use web::Metrics;
 
 use crate::cli::{Export, Import};
 use crate::config::Config;
@@ -72,7 +73,7 @@ pub(crate) async fn import(
 
 /// Opens the data folder, making what is missing.
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    store::open(config).await.map_err(|error| {
+    store::open(config, &Metrics::default()).await.map_err(|error| {
         if error.is::<InUse>() { anyhow!("{error}; {PUSH_INSTEAD}") } else { error }
     })
 }

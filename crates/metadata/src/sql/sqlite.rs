@@ -35,7 +35,7 @@ const MAX_GROUP: usize = 256;
 
 /// Pages that the writer keeps in memory, in KiB, at most. What a large transaction changes and
 /// what does not fit is written twice.
-const WRITER_CACHE: u32 = 32 * 1024;
+const WRITER_CACHE: u32 = 8 * 1024;
 
 /// Readers kept open for the next read.
 const MAX_IDLE_READERS: usize = 16;
