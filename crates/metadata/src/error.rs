@@ -64,9 +64,13 @@ impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         use tokio_postgres::error::SqlState;
         let kind = match error.code() {
-            Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED) => {
-                ErrorKind::Conflict
-            }
+            Some(
+                &SqlState::T_R_SERIALIZATION_FAILURE
+                | &SqlState::T_R_DEADLOCK_DETECTED
+                // Two servers that make the schema at once see this.
+                | &SqlState::DUPLICATE_TABLE
+                | &SqlState::UNIQUE_VIOLATION,
+            ) => ErrorKind::Conflict,
             Some(&SqlState::DISK_FULL) => ErrorKind::Full,
             Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => ErrorKind::ReadOnly,
             _ => ErrorKind::Other,

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use metadata::Metadata;
+use tokio_postgres::NoTls;
 
 /// `nobody` on Debian. PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
@@ -20,6 +21,24 @@ async fn passes_the_suite() {
     metadata::conformance::run(&metadata).await.unwrap();
     // A second start finds the schema that the first one made.
     server.connect().await.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_start_at_once_make_one_schema() {
+    let server = Server::start();
+    server.connect().await;
+    let config = server.url("postgres");
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("CREATE DATABASE fresh").await.unwrap();
+    let config = server.url("fresh");
+    let opening = (0..8).map(|_| {
+        let config = config.clone();
+        tokio::spawn(async move { Metadata::open_postgres(&config).await })
+    });
+    for opened in opening.collect::<Vec<_>>() {
+        opened.await.unwrap().unwrap().ping().await.unwrap();
+    }
 }
 
 struct Server {
@@ -61,8 +80,12 @@ impl Server {
         Self { process, port, folder }
     }
 
+    fn url(&self, database: &str) -> String {
+        format!("postgres://orlop@127.0.0.1:{}/{database}", self.port)
+    }
+
     async fn connect(&self) -> Metadata {
-        let url = format!("postgres://orlop@127.0.0.1:{}/postgres", self.port);
+        let url = self.url("postgres");
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             match Metadata::open_postgres(&url).await {

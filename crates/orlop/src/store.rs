@@ -149,9 +149,9 @@ async fn claim(registry: &Registry, root: &Path) -> anyhow::Result<()> {
     match registry.claim_store().await? {
         Owner::Same => Ok(()),
         Owner::Other { store, database } => bail!(
-            "the database and the store in {} do not belong together: the store is {store}, the \
-             database describes {database}; put back the database {DATABASE} that belongs to the \
-             store",
+            "the database and the store in {} do not belong together: the store belongs to the \
+             database {store}, and this is {database}, perhaps a new one; put back the database \
+             {DATABASE} that belongs to the store",
             root.display(),
         ),
     }

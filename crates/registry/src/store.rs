@@ -1,6 +1,6 @@
 //! The tie between a database and its store: each carries the same id.
 
-use metadata::settings;
+use metadata::{ErrorKind, settings};
 
 use crate::{Error, Registry};
 
@@ -26,7 +26,7 @@ impl Registry {
             .metadata()
             .read(&(), |tx, ()| Box::pin(settings::get(tx, settings::STORE_ID)))
             .await?
-            .unwrap_or_default();
+            .ok_or_else(|| metadata::Error::new(ErrorKind::Damaged, "the database has no id"))?;
         match self.blobs().owner().await? {
             Some(store) if store == database => Ok(Owner::Same),
             Some(store) => Ok(Owner::Other { store, database }),

@@ -198,14 +198,27 @@ impl Server {
 async fn keep_fresh(fetch: FetchKeys, fetched: watch::Sender<Fetched>, wanted: Arc<Notify>) {
     let mut failures = 0;
     let mut is_known = false;
+    // What stays the same is not parsed again, and not complained about again.
+    let mut last = None;
     loop {
         let answer = timeout(FETCH_TIMEOUT, fetch()).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        let keys = answer.and_then(|content| parse_set(&content));
-        let pause = match &keys {
-            Ok(_) if is_known && failures == 0 => REFRESH,
-            Ok(keys) => {
-                tracing::info!(names = keys.len(), "the keys of the JWKS URL are known");
+        let answer = answer.and_then(|content| {
+            if last.as_ref() != Some(&content) {
+                let keys = parse_set(&content)?;
+                fetched.send_if_modified(|fetched| {
+                    fetched.keys = keys;
+                    false
+                });
+                last = Some(content);
+            }
+            Ok(())
+        });
+        let pause = match &answer {
+            Ok(()) if is_known && failures == 0 => REFRESH,
+            Ok(()) => {
+                let names = fetched.borrow().keys.len();
+                tracing::info!(names, "the keys of the JWKS URL are known");
                 (is_known, failures) = (true, 0);
                 REFRESH
             }
@@ -216,12 +229,7 @@ async fn keep_fresh(fetch: FetchKeys, fetched: watch::Sender<Fetched>, wanted: A
                 REFRESH.min(RETRY * 2_u32.saturating_pow(failures - 1))
             }
         };
-        fetched.send_modify(|fetched| {
-            fetched.asked = Some(Instant::now());
-            if let Ok(keys) = keys {
-                fetched.keys = keys;
-            }
-        });
+        fetched.send_modify(|fetched| fetched.asked = Some(Instant::now()));
         let asked_again = async {
             sleep(RETRY).await;
             wanted.notified().await;

@@ -115,9 +115,16 @@ impl Reader<'_> {
         if compression.is_some_and(|compression| compression != "none") {
             self.warn("OTEL_EXPORTER_OTLP_COMPRESSION: traces are sent without compression");
         }
+        let headers = self.headers();
+        if !headers.is_empty() && !endpoint.is_protected() {
+            self.warn(
+                "OTEL_EXPORTER_OTLP_HEADERS: whoever is on the way to the collector can read \
+                 them; use https",
+            );
+        }
         Some(Settings {
             endpoint,
-            headers: self.headers(),
+            headers,
             timeout: self.timeout(),
             encoding,
             authorities: self.get_for_traces("CERTIFICATE").map(PathBuf::from),

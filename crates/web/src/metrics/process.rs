@@ -87,15 +87,16 @@ fn open_files() -> Option<u64> {
 }
 
 /// The system's start and the ticks from there to that of the process.
+#[allow(clippy::cast_precision_loss)] // Ticks of a million years would not fit.
 fn start_time() -> Option<f64> {
     let system = fs::read_to_string("/proc/stat").ok()?;
     let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
     let own = fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is the program's name in parentheses, with whatever is in it.
     let (_, fields) = own.rsplit_once(") ")?;
-    let ticks: u32 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
-    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
-    Some(booted.trim().parse::<f64>().ok()? + f64::from(ticks) / f64::from(per_second))
+    let ticks: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(booted.trim().parse::<f64>().ok()? + ticks as f64 / per_second as f64)
 }
 
 #[allow(clippy::cast_precision_loss)] // Nobody needs nanoseconds after a hundred days.
