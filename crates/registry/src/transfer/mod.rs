@@ -57,6 +57,25 @@ pub struct Refusal {
     pub problem: String,
 }
 
+impl Refusal {
+    /// Both are partly words of strangers: what a terminal would obey, or show out of order, is
+    /// written as an escape.
+    fn new(place: &str, problem: &str) -> Self {
+        Self { place: escape(place), problem: escape(problem) }
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => escaped.push(character),
+            character => escaped.extend(character.escape_debug()),
+        }
+    }
+    escaped
+}
+
 /// What an image is to be called.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImageName {
@@ -152,5 +171,17 @@ impl crate::Registry {
             },
             State::Done(_) | State::Exporting | State::Exported(_) => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Refusal;
+
+    #[test]
+    fn a_terminal_shows_what_strangers_wrote() {
+        let refusal = Refusal::new("app:v1", "no \"URL\": https://a/\u{1b}[2J\r\n\u{202e}é");
+        let expected = "no \"URL\": https://a/\\u{1b}[2J\\r\\n\\u{202e}é";
+        assert_eq!(refusal.problem, expected);
     }
 }
