@@ -14,7 +14,7 @@ mod inventory;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use oci::{Reference, RepositoryName, Tag};
+use oci::{Descriptor, Reference, RepositoryName, Tag};
 
 use crate::Error;
 use crate::adopt::State;
@@ -142,6 +142,15 @@ fn spell(repository: &RepositoryName, reference: &Reference) -> String {
         Reference::Tag(tag) => format!("{repository}:{tag}"),
         Reference::Digest(digest) => format!("{repository}@{digest}"),
     }
+}
+
+/// Refuses content of another size than its descriptor says.
+fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), Stop> {
+    if descriptor.size == found {
+        return Ok(());
+    }
+    let (digest, expected) = (descriptor.digest, descriptor.size);
+    Err(layout::Error::Size { digest, expected, found }.into())
 }
 
 fn add(counter: &AtomicU64, count: u64) {

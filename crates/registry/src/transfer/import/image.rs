@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::ImportImages;
 use crate::manifest::ManifestPush;
 use crate::transfer::chunks::chunks;
-use crate::transfer::{MAX_DEPTH, Stop, TransferProgress, add, blocking};
+use crate::transfer::{MAX_DEPTH, Stop, TransferProgress, add, blocking, check_size};
 use crate::{Class, Error, Registry};
 
 /// Blobs of an image that are stored at once.
@@ -254,13 +254,6 @@ async fn store(
         }
         Err(error) => Err(Stop::Failed(error)),
     }
-}
-
-pub(super) fn check_size(blob: &Descriptor, found: u64) -> Result<(), Stop> {
-    if blob.size == found {
-        return Ok(());
-    }
-    Err(layout::Error::Size { digest: blob.digest, expected: blob.size, found }.into())
 }
 
 /// Reads content and compares it with its descriptor.
