@@ -168,7 +168,7 @@ impl Export<'_> {
             .read(repository, |tx, name| Box::pin(repositories::find(tx, name)))
             .await?;
         let Some(id) = id else {
-            self.refuse(&repository.to_string(), "there is no such repository");
+            self.refuse(repository.as_str(), "there is no such repository");
             return Ok(());
         };
         let mut refused = HashSet::new();
