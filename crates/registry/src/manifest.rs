@@ -119,6 +119,18 @@ impl Registry {
         self.shared.manifests.insert(sha256, content);
         Ok(pushed)
     }
+
+    /// Refuses a manifest that a push would refuse whatever the repository holds.
+    pub(crate) fn check_rules(&self, parsed: &Manifest, classes: &[Class]) -> Result<(), Error> {
+        self.check_read_write()?;
+        let config = &self.shared.config;
+        check_class(&config.classes, classes, parsed)?;
+        let urls = forbidden_urls(config, parsed);
+        if urls.is_empty() {
+            return Ok(());
+        }
+        Err(Error::ManifestReferences { urls, missing: Vec::new() })
+    }
 }
 
 /// The digest that the manifest goes by: the one that the client gave it, or its sha256.

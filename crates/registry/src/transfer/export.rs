@@ -1,20 +1,19 @@
 //! Export: images of the registry become an image layout.
 
+mod content;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blobs::ErrorKind;
 use layout::{Inventory, RunnableImage, Writer, Written};
+use metadata::repositories::RepositoryId;
 use metadata::{manifests, repositories, tags};
-use oci::media_type::{
-    DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_TAR, OCI_CONFIG, OCI_LAYER, OCI_LAYER_TAR,
-};
-use oci::{Descriptor, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag};
+use oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
-use super::{MAX_DEPTH, Refusal, Stop, TransferProgress, add, blocking, spell};
-use crate::pull::PulledManifest;
+use super::{Refusal, Stop, TransferProgress, add, blocking, spell};
 use crate::referrers::ReferrersQuery;
 use crate::{Error, Registry};
+use content::Known;
 
 /// Rows read in one transaction.
 const PAGE: u64 = 500;
@@ -60,7 +59,8 @@ impl ExportImages {
             registry: self.registry,
             without: self.without.map(Arc::new),
             progress: self.progress,
-            manifests: HashMap::new(),
+            entered: None,
+            known: HashMap::new(),
             referred: HashSet::new(),
             refuse: &mut refuse,
         };
@@ -110,8 +110,10 @@ struct Export<'a> {
     registry: Registry,
     without: Option<Arc<Inventory>>,
     progress: Arc<TransferProgress>,
-    /// Manifests that are written after what they name, and whether that is all there.
-    manifests: HashMap<Digest, bool>,
+    /// The repository that is read.
+    entered: Option<RepositoryName>,
+    /// Its manifests that are written after what they name.
+    known: HashMap<Digest, Known>,
     /// Manifests whose referrers are written.
     referred: HashSet<(RepositoryName, Digest)>,
     refuse: &'a mut (dyn FnMut(&Refusal) + Send),
@@ -150,7 +152,7 @@ impl Export<'_> {
         for Selection { repository, reference } in wanted {
             match reference {
                 None => self.repository(&repository).await?,
-                Some(reference) => self.image(&repository, &reference, true).await?,
+                Some(reference) => self.with_referrers(&repository, reference).await?,
             }
             add(&self.progress.done, 1);
         }
@@ -158,7 +160,7 @@ impl Export<'_> {
     }
 
     /// All of a repository: first what has no tag (signatures are there before the image has its
-    /// tag), then the tags.
+    /// tag), then the tags, then what lost its tag meanwhile.
     async fn repository(&mut self, repository: &RepositoryName) -> Result<(), Stop> {
         let id = self
             .registry
@@ -166,25 +168,11 @@ impl Export<'_> {
             .read(repository, |tx, name| Box::pin(repositories::find(tx, name)))
             .await?;
         let Some(id) = id else {
-            let problem = "there is no such repository".to_owned();
-            self.refuse(repository.to_string(), problem);
+            self.refuse(repository.as_str(), "there is no such repository");
             return Ok(());
         };
-        let mut last: Option<Digest> = None;
-        loop {
-            let page = self
-                .registry
-                .metadata()
-                .read(&last, |tx, last| {
-                    Box::pin(manifests::list_roots(tx, id, last.as_ref(), PAGE))
-                })
-                .await?;
-            let Some(digest) = page.last() else { break };
-            last = Some(*digest);
-            for digest in page {
-                self.image(repository, &digest.into(), false).await?;
-            }
-        }
+        let mut refused = HashSet::new();
+        self.roots(repository, id, &mut refused).await?;
         let mut last: Option<Tag> = None;
         loop {
             let page = self
@@ -194,86 +182,92 @@ impl Export<'_> {
                     Box::pin(tags::list(tx, id, last.as_ref().map(Tag::as_str), PAGE))
                 })
                 .await?;
-            let Some(tag) = page.last() else { return Ok(()) };
+            let Some(tag) = page.last() else { break };
             last = Some(tag.clone());
             for tag in page {
-                self.image(repository, &tag.into(), false).await?;
+                self.image(repository, &tag.into()).await?;
+            }
+        }
+        self.roots(repository, id, &mut refused).await
+    }
+
+    /// What neither a tag nor an index leads to, as far as it was not looked at before.
+    async fn roots(
+        &mut self,
+        repository: &RepositoryName,
+        id: RepositoryId,
+        refused: &mut HashSet<Digest>,
+    ) -> Result<(), Stop> {
+        let mut last: Option<Digest> = None;
+        loop {
+            let page = self
+                .registry
+                .metadata()
+                .read(&last, |tx, last| {
+                    Box::pin(manifests::list_roots(tx, id, last.as_ref(), PAGE))
+                })
+                .await?;
+            let Some(digest) = page.last() else { return Ok(()) };
+            last = Some(*digest);
+            for digest in page {
+                if self.is_written(repository, &digest) || refused.contains(&digest) {
+                    continue;
+                }
+                if !self.image(repository, &digest.into()).await? {
+                    refused.insert(digest);
+                }
             }
         }
     }
 
-    /// One image, with what refers to it if that is asked for.
+    /// One image. False if it was refused.
     async fn image(
         &mut self,
         repository: &RepositoryName,
         reference: &Reference,
-        with_referrers: bool,
-    ) -> Result<(), Stop> {
-        match self.entry(repository, reference, with_referrers).await {
-            Err(Stop::Refused(problem)) => {
-                self.refuse(spell(repository, reference), problem);
-                Ok(())
-            }
-            done => done,
-        }
+    ) -> Result<bool, Stop> {
+        let Some(image) = self.content_or_line(repository, reference).await? else {
+            return Ok(false);
+        };
+        self.add_entry(image).await?;
+        Ok(true)
     }
 
-    fn refuse(&mut self, place: String, problem: String) {
-        add(&self.progress.refused, 1);
-        (self.refuse)(&Refusal { place, problem });
-    }
-
-    /// Writes an image and its entry in the index.
-    async fn entry(
+    /// An image, and the manifests that refer to it or to its own, and those that refer to these.
+    async fn with_referrers(
         &mut self,
         repository: &RepositoryName,
-        reference: &Reference,
-        with_referrers: bool,
+        reference: Reference,
     ) -> Result<(), Stop> {
-        let pulled = self.registry.pull_manifest(repository, reference).await?;
-        let mut found = Found { in_order: Vec::new(), runnable: Vec::new() };
-        let parsed = self.manifest(repository, &pulled, 0, &mut found).await?;
-        if with_referrers {
-            for digest in found.in_order {
-                self.referrers(repository, &digest).await?;
+        let mut seen = HashSet::from([reference.clone()]);
+        let mut waiting = vec![reference];
+        let mut written = Vec::new();
+        while let Some(reference) = waiting.pop() {
+            let Some(image) = self.content_or_line(repository, &reference).await? else {
+                continue;
+            };
+            for subject in self.descendants(&image.entry.digest) {
+                if self.referred.insert((repository.clone(), subject)) {
+                    let found = self.referrers(repository, &subject).await?;
+                    waiting.extend(found.into_iter().filter(|found| seen.insert(found.clone())));
+                }
             }
+            written.push(image);
         }
-        let name = layout::spell(repository, reference);
-        let mut annotations = BTreeMap::from([(layout::REF_NAME.to_owned(), name.clone())]);
-        let is_tag = reference.as_tag().is_some();
-        if is_tag {
-            annotations.insert(layout::IMAGE_NAME.to_owned(), name.clone());
+        // Signatures are there before the image has its tag.
+        for image in written.into_iter().rev() {
+            self.add_entry(image).await?;
         }
-        let size = pulled.content.len() as u64;
-        let entry = Descriptor {
-            annotations,
-            artifact_type: parsed.artifact_type.filter(|text| !text.is_empty()),
-            ..Descriptor::new(pulled.media_type, pulled.digest, size)
-        };
-        let runnable = match found.runnable.as_slice() {
-            [(config, layers)] if is_tag => {
-                Some(RunnableImage { name, config: *config, layers: layers.clone() })
-            }
-            _ => None,
-        };
-        self.write(move |writer| {
-            writer.add(&entry)?;
-            runnable.map_or(Ok(()), |image| writer.add_runnable(image))
-        })
-        .await?;
-        add(&self.progress.images, 1);
         Ok(())
     }
 
-    /// Writes the manifests that refer to this one, and those that refer to these.
+    /// The manifests that refer to this one.
     async fn referrers(
-        &mut self,
+        &self,
         repository: &RepositoryName,
         subject: &Digest,
-    ) -> Result<(), Stop> {
-        if !self.referred.insert((repository.clone(), *subject)) {
-            return Ok(());
-        }
+    ) -> Result<Vec<Reference>, Stop> {
+        let mut found = Vec::new();
         let mut query = ReferrersQuery {
             repository: repository.clone(),
             subject: *subject,
@@ -284,10 +278,7 @@ impl Export<'_> {
         loop {
             let page = self.registry.list_referrers(&query).await?;
             query.last = page.descriptors.last().map(|descriptor| descriptor.digest);
-            for referrer in &page.descriptors {
-                let reference = Reference::Digest(referrer.digest);
-                Box::pin(self.image(repository, &reference, true)).await?;
-            }
+            found.extend(page.descriptors.iter().map(|referrer| Reference::from(referrer.digest)));
             if !page.more {
                 break;
             }
@@ -295,166 +286,75 @@ impl Export<'_> {
         for suffix in COSIGN_TAGS {
             let tag = format!("{}{suffix}", subject.referrers_tag()).parse::<Tag>();
             let Ok(reference) = tag.map(Reference::Tag) else { continue };
-            match self.registry.pull_manifest(repository, &reference).await {
-                Ok(_) => Box::pin(self.image(repository, &reference, true)).await?,
-                Err(Error::ManifestUnknown { .. }) => {}
-                Err(error) => return Err(Stop::Failed(error)),
+            if self.exists(repository, &reference).await? {
+                found.push(reference);
             }
         }
+        Ok(found)
+    }
+
+    /// Writes an image without its entry; if it is refused, there is a line.
+    async fn content_or_line(
+        &mut self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<Image>, Stop> {
+        match self.content(repository, reference).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Stop::Refused(problem)) => {
+                self.refuse(&spell(repository, reference), &problem);
+                Ok(None)
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn refuse(&mut self, place: &str, problem: &str) {
+        add(&self.progress.refused, 1);
+        (self.refuse)(&Refusal::new(place, problem));
+    }
+
+    /// Writes what an image consists of.
+    async fn content(
+        &mut self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Image, Stop> {
+        self.enter(repository);
+        let (pulled, artifact_type) = self.tree(repository, reference).await?;
+        let name = layout::spell(repository, reference);
+        let mut annotations = BTreeMap::from([(layout::REF_NAME.to_owned(), name.clone())]);
+        let is_tag = reference.as_tag().is_some();
+        let mut runnable = None;
+        if is_tag {
+            annotations.insert(layout::IMAGE_NAME.to_owned(), name.clone());
+            runnable = self.runnable(repository, &pulled.digest, name).await?;
+        }
+        let size = pulled.content.len() as u64;
+        let entry = Descriptor {
+            annotations,
+            artifact_type: artifact_type.filter(|text| !text.is_empty()),
+            ..Descriptor::new(pulled.media_type, pulled.digest, size)
+        };
+        Ok(Image { entry, runnable })
+    }
+
+    /// Writes an image's entry in the index.
+    async fn add_entry(&mut self, image: Image) -> Result<(), Stop> {
+        self.write(move |writer| {
+            writer.add(&image.entry)?;
+            image.runnable.map_or(Ok(()), |image| writer.add_runnable(image))
+        })
+        .await?;
+        add(&self.progress.images, 1);
         Ok(())
     }
-
-    /// Writes a manifest, all that it names first.
-    async fn manifest(
-        &mut self,
-        repository: &RepositoryName,
-        pulled: &PulledManifest,
-        depth: usize,
-        found: &mut Found,
-    ) -> Result<Manifest, Stop> {
-        let digest = pulled.digest;
-        let parsed = Manifest::parse(&pulled.content, Some(&pulled.media_type))
-            .map_err(|error| Stop::Refused(format!("{digest}: {error}")))?;
-        if depth > MAX_DEPTH {
-            return Err(Stop::Refused(format!("{digest}: nested too deeply")));
-        }
-        for child in parsed.children() {
-            let reference = Reference::Digest(child.digest);
-            match self.registry.pull_manifest(repository, &reference).await {
-                Ok(pulled) => {
-                    Box::pin(self.manifest(repository, &pulled, depth + 1, found)).await?;
-                }
-                // The registry serves this index although it is not complete.
-                Err(Error::ManifestUnknown { .. }) => {}
-                Err(error) => return Err(Stop::Failed(error)),
-            }
-        }
-        found.in_order.push(digest);
-        if let Some(is_whole) = self.manifests.get(&digest) {
-            found.add_runnable(&parsed, *is_whole);
-            return Ok(parsed);
-        }
-        let must_be = self.registry.shared.config.require_blobs;
-        let mut is_whole = true;
-        for blob in parsed.required_blobs() {
-            is_whole &= self.blob(repository, blob, must_be).await?;
-        }
-        for blob in parsed.optional_blobs() {
-            self.blob(repository, blob, false).await?;
-        }
-        found.add_runnable(&parsed, is_whole);
-        let content = pulled.content.clone();
-        let size = content.len() as u64;
-        if self.write(move |writer| writer.put(&digest, &content)).await? {
-            add(&self.progress.manifests, 1);
-            add(&self.progress.bytes, size);
-        }
-        self.manifests.insert(digest, is_whole);
-        Ok(parsed)
-    }
-
-    /// Writes a blob. False if it is not there and need not be.
-    async fn blob(
-        &mut self,
-        repository: &RepositoryName,
-        blob: &Descriptor,
-        must_be: bool,
-    ) -> Result<bool, Stop> {
-        let digest = blob.digest;
-        let stored = match self.registry.find_blob(repository, &digest).await {
-            Err(Error::BlobUnknown { .. }) if !must_be => return Ok(false),
-            stored => stored?,
-        };
-        if self.is_elsewhere(&stored.digest).await? {
-            add(&self.progress.left_out, 1);
-            return Ok(true);
-        }
-        let content = self.registry.pull_blob(repository, &digest).await?;
-        let size = content.size;
-        if !self.write(move |writer| writer.begin(&digest, size)).await? {
-            add(&self.progress.present, 1);
-            return Ok(true);
-        }
-        let mut offset = 0;
-        loop {
-            let part = match content.content.read(offset, blobs::Buffer::SIZE).await {
-                Ok(part) => part,
-                Err(error) => {
-                    self.write(Writer::abandon).await?;
-                    let is_gone = error.kind() == ErrorKind::NotFound;
-                    let problem = format!("{digest}: {error}");
-                    return Err(if is_gone {
-                        Stop::Refused(problem)
-                    } else {
-                        Stop::Failed(error.into())
-                    });
-                }
-            };
-            if part.is_empty() {
-                break;
-            }
-            offset += part.len() as u64;
-            add(&self.progress.bytes, part.len() as u64);
-            self.write(move |writer| writer.append(&part)).await?;
-        }
-        self.write(Writer::end).await?;
-        add(&self.progress.blobs, 1);
-        Ok(true)
-    }
-
-    /// Whether the other side has the blob.
-    async fn is_elsewhere(&self, digest: &Digest) -> Result<bool, Stop> {
-        let Some(without) = self.without.clone() else { return Ok(false) };
-        let digest = *digest;
-        blocking(move || without.contains(&digest)).await.map_err(|stop| match stop {
-            Stop::Refused(problem) => Stop::Output(problem),
-            stop => stop,
-        })
-    }
-
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Writer) -> Result<T, layout::Error> + Send + 'static,
-    ) -> Result<T, Stop> {
-        let writer = Arc::clone(&self.writer);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        match done.await {
-            Ok(Ok(done)) => Ok(done),
-            // The registry's own content is not what it should be.
-            Ok(Err(error @ (layout::Error::Size { .. } | layout::Error::Digest { .. }))) => {
-                Err(Stop::Refused(error.to_string()))
-            }
-            Ok(Err(error)) => Err(Stop::Output(error.to_string())),
-            Err(_) => Err(Stop::Failed(Error::Interrupted)),
-        }
-    }
 }
 
-/// What an image consists of.
-struct Found {
-    /// Its manifests, those that others list before these.
-    in_order: Vec<Digest>,
-    /// Configuration and layers of those that a Docker without OCI layouts can load.
-    runnable: Vec<(Digest, Vec<Digest>)>,
-}
-
-impl Found {
-    fn add_runnable(&mut self, manifest: &Manifest, is_whole: bool) {
-        if manifest.kind == ManifestKind::Index || !is_whole {
-            return;
-        }
-        let Some(config) = &manifest.config else { return };
-        let is_image = [DOCKER_CONFIG, OCI_CONFIG].contains(&config.media_type.as_str());
-        let can_be_loaded = manifest.layers.iter().all(|layer| {
-            [DOCKER_LAYER, DOCKER_LAYER_TAR, OCI_LAYER, OCI_LAYER_TAR]
-                .contains(&layer.media_type.as_str())
-                && layer.urls.is_empty()
-        });
-        if is_image && can_be_loaded {
-            let layers = manifest.layers.iter().map(|layer| layer.digest).collect();
-            self.runnable.push((config.digest, layers));
-        }
-    }
+/// An image whose content is written.
+struct Image {
+    /// What the index says of it.
+    entry: Descriptor,
+    /// What Docker's list says of it.
+    runnable: Option<RunnableImage>,
 }

@@ -40,7 +40,7 @@ impl ImportImages {
         let mut names = match self.survey().await {
             Ok(names) => names,
             Err(Stop::Refused(problem) | Stop::Output(problem)) => {
-                self.refuse(String::new(), problem, &mut refuse);
+                self.refuse("", &problem, &mut refuse);
                 return Ok(());
             }
             Err(Stop::Failed(error)) => return Err(error),
@@ -60,21 +60,26 @@ impl ImportImages {
             match self.import(entry, &mut names, &mut seen).await {
                 Ok(()) => {}
                 Err(Stop::Refused(problem) | Stop::Output(problem)) => {
-                    self.refuse(place, problem, &mut refuse);
+                    self.refuse(&place, &problem, &mut refuse);
                 }
                 Err(Stop::Failed(error)) => return Err(error),
             }
             add(&self.progress.done, 1);
         }
-        if let Ok(Err(error)) = reading.await {
-            self.refuse(String::new(), error.to_string(), &mut refuse);
+        match reading.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.refuse("", &error.to_string(), &mut refuse),
+            Err(error) => {
+                let problem = format!("the files were not read to their end: {error}");
+                self.refuse("", &problem, &mut refuse);
+            }
         }
         Ok(())
     }
 
-    fn refuse(&self, place: String, problem: String, refuse: &mut impl FnMut(&Refusal)) {
+    fn refuse(&self, place: &str, problem: &str, refuse: &mut impl FnMut(&Refusal)) {
         add(&self.progress.refused, 1);
-        refuse(&Refusal { place, problem });
+        refuse(&Refusal::new(place, problem));
     }
 
     /// Goes through the index once, to know what can be said without looking at one image.

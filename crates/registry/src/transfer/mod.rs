@@ -14,7 +14,7 @@ mod inventory;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use oci::{Reference, RepositoryName, Tag};
+use oci::{Descriptor, Reference, RepositoryName, Tag};
 
 use crate::Error;
 use crate::adopt::State;
@@ -55,6 +55,25 @@ pub struct Refusal {
     pub place: String,
     /// Why.
     pub problem: String,
+}
+
+impl Refusal {
+    /// Both are partly words of strangers: what a terminal would obey, or show out of order, is
+    /// written as an escape.
+    fn new(place: &str, problem: &str) -> Self {
+        Self { place: escape(place), problem: escape(problem) }
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => escaped.push(character),
+            character => escaped.extend(character.escape_debug()),
+        }
+    }
+    escaped
 }
 
 /// What an image is to be called.
@@ -125,6 +144,15 @@ fn spell(repository: &RepositoryName, reference: &Reference) -> String {
     }
 }
 
+/// Refuses content of another size than its descriptor says.
+fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), Stop> {
+    if descriptor.size == found {
+        return Ok(());
+    }
+    let (digest, expected) = (descriptor.digest, descriptor.size);
+    Err(layout::Error::Size { digest, expected, found }.into())
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
@@ -152,5 +180,17 @@ impl crate::Registry {
             },
             State::Done(_) | State::Exporting | State::Exported(_) => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Refusal;
+
+    #[test]
+    fn a_terminal_shows_what_strangers_wrote() {
+        let refusal = Refusal::new("app:v1", "no \"URL\": https://a/\u{1b}[2J\r\n\u{202e}é");
+        let expected = "no \"URL\": https://a/\\u{1b}[2J\\r\\n\\u{202e}é";
+        assert_eq!(refusal.problem, expected);
     }
 }

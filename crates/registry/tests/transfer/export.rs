@@ -1,6 +1,9 @@
 use std::path::Path;
 
-use oci::Digest;
+use oci::media_type::{OCI_INDEX, OCI_LAYER_TAR, OCI_MANIFEST};
+use oci::{Descriptor, Digest};
+use registry::{Children, Config};
+use serde_json::json;
 
 use super::{Layout, Side, layer_of, selection};
 
@@ -96,7 +99,7 @@ async fn what_the_other_side_has_is_left_out() {
     let (refused, counts) = here.export(&lean, Vec::new(), Some(&list)).await;
     assert!(refused.is_empty(), "{refused:?}");
     // What many images share is left out each time.
-    assert_eq!(counts.left_out, 3 + 5);
+    assert_eq!(counts.left_out, 3 + 6);
     assert!(!String::from_utf8_lossy(&bytes(&lean)).contains("layer of one"));
     assert!(!String::from_utf8_lossy(&bytes(&lean)).contains("RepoTags"));
 
@@ -134,4 +137,171 @@ async fn what_is_damaged_here_stays_here() {
         assert_eq!(counts.images, 4);
         there.check().await;
     }
+}
+
+#[tokio::test]
+async fn an_index_with_a_damaged_manifest_is_not_taken_for_a_sparse_one() {
+    let mut layout = Layout::new();
+    let (one, two) = (layout.image("one"), layout.image("two"));
+    let index = layout.list(&[&one, &two]);
+    let about = layout.image_about("signature", Some(&one));
+    layout.add(&index, "app:v1");
+    layout.add(&about, &format!("app:{}.sig", one.digest.referrers_tag()));
+    let layout = layout.finish();
+    let folder = tempfile::tempdir().unwrap();
+    for damage in ["gone", "damaged"] {
+        let side = Side::new().await;
+        side.import(layout.path(), None).await;
+        for digest in [&two.digest, &about.digest] {
+            match damage {
+                "gone" => std::fs::remove_file(side.blob_path(digest)).unwrap(),
+                _ => std::fs::write(side.blob_path(digest), "{}").unwrap(),
+            }
+        }
+        let side = side.reopened(Config::default()).await;
+        let path = folder.path().join(damage);
+        let wanted = vec![selection("app", Some("v1")), selection("app", None)];
+        let (refused, counts) = side.export(&path, wanted, None).await;
+        let problem = "are gone or damaged: push it again";
+        assert!(refused.iter().all(|line| line.ends_with(problem)), "{refused:?}");
+        let named = |line: &String| line.contains(&two.digest.to_string());
+        assert!(refused.iter().any(named), "{refused:?}");
+        assert_eq!(counts.images, 0);
+
+        let wanted = vec![selection("app", Some(&one.digest.to_string()))];
+        let (refused, counts) = side.export(&path, wanted, None).await;
+        assert_eq!(refused.len(), 2, "by its subject and by its tag: {refused:?}");
+        assert_eq!(counts.images, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_chain_of_referrers_may_be_long() {
+    const LENGTH: usize = 300;
+    let mut layout = Layout::new();
+    let first = layout.image("first");
+    layout.add(&first, "app:v1");
+    let layout = layout.finish();
+    let side = Side::new().await;
+    side.import(layout.path(), None).await;
+    let mut subject = first;
+    for number in 0..LENGTH {
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [],
+            "subject": subject,
+            "annotations": {"number": number.to_string()},
+        });
+        let bytes = manifest.to_string();
+        let digest = Digest::sha256(bytes.as_bytes());
+        side.push("app", &digest.to_string(), &manifest).await;
+        subject = Descriptor::new(OCI_INDEX, digest, bytes.len() as u64);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layout");
+    let (refused, counts) = side.export(&path, vec![selection("app", Some("v1"))], None).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(counts.images, LENGTH as u64 + 1);
+    // The image with the tag is last.
+    let index = std::fs::read_to_string(path.join("index.json")).unwrap();
+    let last = index.rfind("sha256:").map(|start| index.split_at(start).1).unwrap();
+    assert!(last.contains("app:v1"), "{last}");
+}
+
+#[tokio::test]
+async fn what_is_listed_often_is_read_once() {
+    let mut layout = Layout::new();
+    let mut listed = layout.image("one");
+    layout.add(&listed, "app:v1");
+    for _ in 0..7 {
+        let often = vec![&listed; 300];
+        listed = layout.list(&often);
+    }
+    layout.add(&listed, "app:often");
+    let layout = layout.finish();
+    let side = Side::new().await;
+    let (refused, _) = side.import(layout.path(), None).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let (refused, counts) = side.export(&path, vec![selection("app", Some("often"))], None).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!((counts.images, counts.manifests, counts.blobs), (1, 8, 3));
+    assert!(String::from_utf8_lossy(&bytes(&path)).contains("RepoTags"), "it is one image");
+}
+
+/// Two repositories have the same manifest, but only the second has its foreign layer.
+#[tokio::test]
+async fn what_one_repository_lacks_comes_from_another() {
+    let mut layout = Layout::new();
+    let mut foreign = layout.blob(OCI_LAYER_TAR, b"foreign layer");
+    foreign.urls.push("https://elsewhere.example/layer".to_owned());
+    let image = layout.image_of("one", &[&foreign], None);
+    layout.add(&image, "app:v1");
+    let layout = layout.finish();
+    let file = layout.file(&foreign.digest);
+    let content = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let side = Side::new().await;
+    side.import(layout.path(), Some("a")).await;
+    std::fs::write(&file, content).unwrap();
+    side.import(layout.path(), Some("b")).await;
+    assert!(!side.serves("a", &foreign.digest).await);
+    assert!(side.serves("b", &foreign.digest).await);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layout");
+    let (refused, counts) = side.export(&path, Vec::new(), None).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(counts.blobs, 2);
+    let there = Side::new().await;
+    there.import(&path, None).await;
+    assert!(there.serves("b", &foreign.digest).await);
+}
+
+/// The registry serves what the other side would refuse: that is said here.
+#[tokio::test]
+async fn a_wrong_size_is_said_at_once() {
+    let mut layout = Layout::new();
+    let one = layout.image("one");
+    layout.add(&one, "app:v1");
+    let config = layout.blob(oci::media_type::OCI_CONFIG, br#"{"name":"one"}"#);
+    let layout = layout.finish();
+    let side = Side::new().await;
+    side.import(layout.path(), None).await;
+    let layer = Descriptor::new(OCI_LAYER_TAR, layer_of("one"), 7);
+    let image = json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer],
+    });
+    side.push("app", "layer", &image).await;
+    let child = Descriptor::new(OCI_MANIFEST, one.digest, 8);
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child]});
+    side.push("app", "child", &index).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (refused, counts) = side.export(&folder.path().join("a"), Vec::new(), None).await;
+    let expected = [
+        format!("app:child: {}: expected 8 bytes, found {}", one.digest, one.size),
+        format!("app:layer: {}: expected 7 bytes, found 12", layer_of("one")),
+    ];
+    assert_eq!(refused, expected);
+    assert_eq!(counts.images, 1);
+}
+
+#[tokio::test]
+async fn a_sparse_index_goes_out_as_it_is() {
+    let mut layout = Layout::new();
+    let (here, gone) = (layout.image("here"), layout.image("gone"));
+    let index = layout.list(&[&here, &gone]);
+    layout.add(&index, "app:v1");
+    let layout = layout.finish();
+    std::fs::remove_file(layout.file(&gone.digest)).unwrap();
+    let config = Config { require_children: Children::None, ..Config::default() };
+    let side = Side::with(config).await;
+    side.import(layout.path(), None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (refused, counts) = side.export(&folder.path().join("a"), Vec::new(), None).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!((counts.images, counts.manifests), (1, 2));
 }

@@ -1,5 +1,5 @@
 use oci::Digest;
-use registry::{Children, Config};
+use registry::{Children, Class, Config, LayerUrls};
 
 use super::{Counts, Layout, Side, layer_of};
 
@@ -169,12 +169,45 @@ async fn a_name_with_two_targets_is_refused() {
     layout.add(&one, "app:v1");
     layout.add(&one, "app:v1");
     layout.add(&two, "app:v1");
+    layout.add(&two, "app:v1");
     layout.add(&two, "Bad Name:v1");
     let layout = layout.finish();
     let side = Side::new().await;
     let (refused, _) = side.import(layout.path(), None).await;
-    let [twice, bad] = refused.as_slice() else { panic!("{refused:?}") };
+    let [twice, again, bad] = refused.as_slice() else { panic!("{refused:?}") };
+    assert_eq!(twice, again);
     assert_eq!(twice, "app:v1: app:v1 is there more than once, for different manifests");
     assert!(bad.starts_with("Bad Name:v1: the name \"Bad Name:v1\": "), "{bad}");
     assert_eq!(side.target("app", "v1").await, Some(one.digest));
+}
+
+#[tokio::test]
+async fn a_dry_run_knows_the_rules() {
+    let mut layout = Layout::new();
+    let mut foreign = layout.blob(oci::media_type::OCI_LAYER_TAR, b"foreign layer");
+    foreign.urls.push("https://elsewhere.example/\u{1b}[2Jlayer".to_owned());
+    let with_url = layout.image_of("url", &[&foreign], None);
+    let incomplete = layout.image("incomplete");
+    layout.add(&with_url, "app:url");
+    layout.add(&incomplete, "app:incomplete");
+    let layout = layout.finish();
+    std::fs::remove_file(layout.file(&layer_of("incomplete"))).unwrap();
+
+    let layer_urls = LayerUrls::new(&["^https://here[.]example/".to_owned()], &[]).unwrap();
+    let config = Config { require_blobs: false, layer_urls: Some(layer_urls), ..Config::default() };
+    let side = Side::with(config).await;
+    for dry_run in [true, false] {
+        let (refused, counts) = side.run_import(layout.path(), None, dry_run).await;
+        let [url] = refused.as_slice() else { panic!("{refused:?}") };
+        let expected = "app:url: its layers name URLs that the configuration does not allow: \
+                        https://elsewhere.example/\\u{1b}[2Jlayer";
+        assert_eq!(url, expected);
+        assert_eq!(counts.images, 1);
+    }
+    let classes = vec![Class::Plugin];
+    let side = Side::with(Config { classes, require_blobs: false, ..Config::default() }).await;
+    for dry_run in [true, false] {
+        let (refused, _) = side.run_import(layout.path(), None, dry_run).await;
+        assert_eq!(refused.len(), 2, "{refused:?}");
+    }
 }

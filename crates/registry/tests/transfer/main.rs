@@ -15,7 +15,8 @@ use metadata::Metadata;
 use oci::media_type::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_TAR, OCI_MANIFEST};
 use oci::{Descriptor, Digest, Reference};
 use registry::{
-    Error, ExportImages, ImageName, ImportImages, Refusal, Registry, Selection, TransferProgress,
+    Error, ExportImages, ImageName, ImportImages, ManifestPush, Refusal, Registry, Selection,
+    TransferProgress,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -32,7 +33,17 @@ impl Side {
     }
 
     async fn with(config: registry::Config) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::over(tempfile::tempdir().unwrap(), config).await
+    }
+
+    /// The same, with nothing in memory and perhaps other rules.
+    async fn reopened(self, config: registry::Config) -> Self {
+        let Self { registry, folder } = self;
+        drop(registry);
+        Self::over(folder, config).await
+    }
+
+    async fn over(folder: TempDir, config: registry::Config) -> Self {
         let blobs = FileSystem::open(folder.path()).unwrap();
         let metadata = Metadata::open_sqlite(&folder.path().join("m.sqlite")).await.unwrap();
         Self { registry: Registry::new(metadata, Arc::new(blobs), config), folder }
@@ -87,6 +98,20 @@ impl Side {
         let count = self.registry.write_inventory(&mut list).await.unwrap().unwrap();
         list.finish().unwrap();
         count
+    }
+
+    /// Pushes a manifest as a client does.
+    async fn push(&self, repository: &str, reference: &str, manifest: &serde_json::Value) {
+        let push = ManifestPush {
+            repository: repository.parse().unwrap(),
+            reference: reference.parse().unwrap(),
+            tags: Vec::new(),
+            content_type: None,
+            content: manifest.to_string().into(),
+            preconditions: Vec::new(),
+            classes: registry::Class::ALL.to_vec(),
+        };
+        self.registry.push_manifest(push).await.unwrap();
     }
 
     /// The digest that a tag or digest leads to.
@@ -168,14 +193,23 @@ impl Layout {
     }
 
     fn image_about(&mut self, name: &str, subject: Option<&Descriptor>) -> Descriptor {
-        let config = self.blob(OCI_CONFIG, format!(r#"{{"name":"{name}"}}"#).as_bytes());
         let layer = self.blob(OCI_LAYER_TAR, format!("layer of {name}").as_bytes());
         let shared = self.blob(OCI_LAYER_TAR, b"shared layer");
+        self.image_of(name, &[&layer, &shared], subject)
+    }
+
+    fn image_of(
+        &mut self,
+        name: &str,
+        layers: &[&Descriptor],
+        subject: Option<&Descriptor>,
+    ) -> Descriptor {
+        let config = self.blob(OCI_CONFIG, format!(r#"{{"name":"{name}"}}"#).as_bytes());
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": config,
-            "layers": [layer, shared],
+            "layers": layers,
             "subject": subject,
         });
         self.blob(OCI_MANIFEST, manifest.to_string().as_bytes())

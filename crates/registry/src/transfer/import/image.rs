@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::ImportImages;
 use crate::manifest::ManifestPush;
 use crate::transfer::chunks::chunks;
-use crate::transfer::{MAX_DEPTH, Stop, TransferProgress, add, blocking};
+use crate::transfer::{MAX_DEPTH, Stop, TransferProgress, add, blocking, check_size};
 use crate::{Class, Error, Registry};
 
 /// Blobs of an image that are stored at once.
@@ -117,8 +117,10 @@ impl Image<'_> {
         add(stored, wanted.served);
         let mut running = JoinSet::new();
         let mut wanted = wanted.left.into_iter();
+        let mut result = Ok(());
         loop {
-            while running.len() < PARALLEL
+            while result.is_ok()
+                && running.len() < PARALLEL
                 && let Some(blob) = wanted.next()
             {
                 let (registry, repository) = (registry.clone(), self.repository.clone());
@@ -128,10 +130,10 @@ impl Image<'_> {
                     store(&registry, &repository, &images, &blob, &progress).await
                 });
             }
-            match running.join_next().await {
-                Some(done) => done.unwrap_or(Err(Stop::Failed(Error::Interrupted)))?,
-                None => return Ok(()),
-            }
+            // Also after an error all that was begun ends here: it would go on without us.
+            let Some(done) = running.join_next().await else { return result };
+            let done = done.unwrap_or(Err(Stop::Failed(Error::Interrupted)));
+            result = result.and(done);
         }
     }
 
@@ -149,6 +151,8 @@ impl Image<'_> {
     /// What a dry run does with blobs: reads and compares them.
     async fn look_at(&mut self, wanted: Vec<Descriptor>) -> Result<(), Stop> {
         let mut missing = Vec::new();
+        let registry = self.import.registry.as_ref();
+        let must_be = registry.is_none_or(|registry| registry.shared.config.require_blobs);
         for blob in wanted {
             if self.seen.blobs.contains(&blob.digest) {
                 continue;
@@ -168,7 +172,8 @@ impl Image<'_> {
             {
                 check_size(&blob, size)?;
                 add(&self.import.progress.present, 1);
-            } else if blob.urls.is_empty()
+            } else if must_be
+                && blob.urls.is_empty()
                 && !oci::media_type::is_nondistributable(&blob.media_type)
             {
                 missing.push(blob.digest);
@@ -185,7 +190,7 @@ impl Image<'_> {
         tag: Option<&Tag>,
     ) -> Result<(), Stop> {
         let size = content.len() as u64;
-        let Some(registry) = self.import.registry.as_ref().filter(|_| !self.import.dry_run) else {
+        let Some(registry) = &self.import.registry else {
             add(&self.import.progress.manifests, 1);
             return Ok(());
         };
@@ -194,6 +199,11 @@ impl Image<'_> {
             Ok(pulled) if pulled.digest == descriptor.digest => return Ok(()),
             Ok(_) | Err(Error::ManifestUnknown { .. }) => {}
             Err(error) => return Err(Stop::Failed(error)),
+        }
+        if self.import.dry_run {
+            registry.check_rules(manifest, &Class::ALL)?;
+            add(&self.import.progress.manifests, 1);
+            return Ok(());
         }
         let push = ManifestPush {
             repository: self.repository.clone(),
@@ -244,13 +254,6 @@ async fn store(
         }
         Err(error) => Err(Stop::Failed(error)),
     }
-}
-
-pub(super) fn check_size(blob: &Descriptor, found: u64) -> Result<(), Stop> {
-    if blob.size == found {
-        return Ok(());
-    }
-    Err(layout::Error::Size { digest: blob.digest, expected: blob.size, found }.into())
 }
 
 /// Reads content and compares it with its descriptor.

@@ -165,7 +165,7 @@ fn tag_of(label: Option<&Label>) -> Option<&Tag> {
     }
 }
 
-/// Names that were given, and what they lead to: hashed, which takes less room and is as good.
+/// Names that were given, and what each leads to: hashed, which takes less room and is as good.
 #[derive(Debug, Default)]
 struct Given {
     hash: RandomState,
@@ -181,9 +181,12 @@ impl Given {
         tag: &Tag,
         target: &Digest,
     ) -> Result<(), String> {
-        let is_new = self.names.insert(self.hash.hash_one((repository, tag)));
-        let is_new_target = self.targets.insert(self.hash.hash_one((repository, tag, target)));
-        if is_new || !is_new_target {
+        let with_target = self.hash.hash_one((repository, tag, target));
+        if self.targets.contains(&with_target) {
+            return Ok(());
+        }
+        if self.names.insert(self.hash.hash_one((repository, tag))) {
+            self.targets.insert(with_target);
             return Ok(());
         }
         Err(format!("{repository}:{tag} is there more than once, for different manifests"))

@@ -3,8 +3,7 @@
 use metadata::{Durability, repositories};
 use oci::{Descriptor, Digest, RepositoryName};
 
-use super::image::check_size;
-use crate::transfer::Stop;
+use crate::transfer::{Stop, check_size};
 use crate::{Error, Registry, clock};
 
 /// What became of blobs that a repository should serve.
