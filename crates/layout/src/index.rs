@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::BufReader;
 use std::ops::ControlFlow;
 
 use oci::Descriptor;
@@ -10,6 +10,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use crate::metered::Metered;
 use crate::{Error, INDEX_FILE, Section};
 
 /// Bytes that one descriptor may take.
@@ -22,7 +23,8 @@ pub(crate) fn read(
 ) -> Result<(), Error> {
     let left = Cell::new(MAX_DESCRIPTOR);
     let stopped = Cell::new(false);
-    let reader = Metered { inner: BufReader::with_capacity(1 << 16, index.reader()), left: &left };
+    let inner = BufReader::with_capacity(1 << 16, index.reader());
+    let reader = Metered { inner, left: &left, problem: "one of its parts is too long" };
     let mut document = serde_json::Deserializer::from_reader(reader);
     let read = document.deserialize_map(Index { take, left: &left, stopped: &stopped });
     match read.and_then(|()| document.end()) {
@@ -90,21 +92,5 @@ impl<'de> Visitor<'de> for &mut Index<'_> {
                 return Err(A::Error::custom("stopped"));
             }
         }
-    }
-}
-
-/// A reader of which only so much may be read until somebody allows more.
-struct Metered<'a, R> {
-    inner: R,
-    left: &'a Cell<u64>,
-}
-
-impl<R: Read> Read for Metered<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        let left = self.left.get().checked_sub(read as u64);
-        let left = left.ok_or_else(|| io::Error::other("one of its parts is too long"))?;
-        self.left.set(left);
-        Ok(read)
     }
 }

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::sync::Arc;
 
 use oci::{Algorithm, Digest};
 use tar::{Entry, EntryType};
 
 use crate::files::{Section, join, leads_out};
+use crate::metered::Metered;
 use crate::{Error, blob_path, key};
 
 /// Bytes that the headers of one member may take: names of any sensible length.
@@ -51,7 +52,8 @@ impl Tarball {
             Self { file: Arc::new(file), blobs: HashMap::new(), others: HashMap::new() };
         let file = Arc::clone(&tarball.file);
         let budget = Cell::new(MAX_HEADERS);
-        let mut archive = tar::Archive::new(Metered { file: &file, left: &budget });
+        let problem = "the headers of a file are too long";
+        let mut archive = tar::Archive::new(Metered { inner: &*file, left: &budget, problem });
         let mut entries = archive.entries_with_seek().map_err(failed)?;
         let mut is_first = true;
         loop {
@@ -152,26 +154,4 @@ fn blob_of(path: &str) -> Option<Digest> {
     let digest: Digest = format!("sha256:{hex}").parse().ok()?;
     debug_assert!(digest.algorithm() == Algorithm::Sha256 && blob_path(&digest) == path);
     Some(digest)
-}
-
-/// A file of which little may be read between two members: what their headers need.
-struct Metered<'a> {
-    file: &'a File,
-    left: &'a Cell<u64>,
-}
-
-impl Read for Metered<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        let left = self.left.get().checked_sub(read as u64);
-        let left = left.ok_or_else(|| io::Error::other("the headers of a file are too long"))?;
-        self.left.set(left);
-        Ok(read)
-    }
-}
-
-impl Seek for Metered<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
-    }
 }
