@@ -99,14 +99,7 @@ impl Images {
             Form::Layout => {
                 let index = self.files.find(INDEX_FILE)?;
                 let index = index.ok_or_else(|| Error::member(INDEX_FILE, "it is gone"))?;
-                index::read(&index, &mut |descriptor| {
-                    let label = Label::of(&descriptor.annotations);
-                    let place = [crate::REF_NAME, crate::IMAGE_NAME]
-                        .iter()
-                        .find_map(|key| descriptor.annotations.get(*key).cloned());
-                    let place = place.unwrap_or_else(|| descriptor.digest.to_string());
-                    take(Entry::new(&place, descriptor, label))
-                })
+                index::read(&index, &mut take)
             }
         }
     }

@@ -234,7 +234,6 @@ fn an_index_may_be_long_but_not_its_parts() {
         (long.as_str(), "one of its parts is too long"),
         ("{}", "missing field `manifests`"),
         (r#"{"manifests":[],"manifests":[]}"#, "it has the key manifests twice"),
-        (r#"{"manifests":[{"digest":"sha256:00","size":1}]}"#, "has 64 hexadecimal characters"),
         ("[]", "expected an object"),
         ("", "EOF"),
     ] {
@@ -246,6 +245,28 @@ fn an_index_may_be_long_but_not_its_parts() {
     }
     let (_folder, path) = tar(&[("oci-layout", LAYOUT), ("index.json", br#"{"manifests":null}"#)]);
     assert!(entries(&open(&path).unwrap()).is_empty());
+}
+
+#[test]
+fn an_entry_that_is_wrong_does_not_stop_the_others() {
+    let digest = Digest::sha256(b"x");
+    let index = index(&json!([
+        {"mediaType": "a", "digest": "sha384:00", "size": 1},
+        {"mediaType": "a", "digest": "sha256:00", "size": 1,
+         "annotations": {"org.opencontainers.image.ref.name": "app:v1"}},
+        "what",
+        {"mediaType": "a", "digest": digest, "size": 1},
+    ]));
+    let (_folder, path) = tar(&[("oci-layout", LAYOUT), ("index.json", &index)]);
+    let entries = entries(&open(&path).unwrap());
+    let places = entries.iter().map(|entry| entry.place.as_str()).collect::<Vec<_>>();
+    assert_eq!(places, ["sha384:00", "app:v1", "entry 3 of index.json", &digest.to_string()]);
+    let problem = entries[0].found.clone().unwrap_err();
+    assert!(problem.contains("\"sha384\" is not supported: use sha256 or sha512"), "{problem}");
+    let problem = entries[1].found.clone().unwrap_err();
+    assert!(problem.contains("has 64 hexadecimal characters"), "{problem}");
+    assert!(entries[2].found.is_err());
+    assert_eq!(entries[3].found.clone().unwrap().0.digest, digest);
 }
 
 /// An archive as `docker save` writes it: an image with two layers, one of which is a link.
