@@ -19,6 +19,12 @@ const MAX_HEADERS: u64 = 1 << 20;
 /// Members beside the blobs of a layout, at most.
 const MAX_OTHERS: usize = 1 << 20;
 
+/// Bytes of a name, as file systems have it.
+const MAX_NAME: usize = 4096;
+
+/// Bytes of the names of those members.
+const MAX_NAMES: usize = 256 << 20;
+
 /// Links that may lead from one to the next.
 const MAX_LINKS: usize = 8;
 
@@ -29,6 +35,8 @@ pub(crate) struct Tarball {
     /// Where the members `blobs/sha256/…` are, and how long: there may be millions.
     blobs: HashMap<[u8; 32], (u64, u64)>,
     others: HashMap<String, Member>,
+    /// Bytes of the names in `others`.
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -49,7 +57,7 @@ impl Tarball {
         let failed = |error| Error::Io { action: "cannot read the tar".to_owned(), error };
         let length = file.metadata().map_err(failed)?.len();
         let mut tarball =
-            Self { file: Arc::new(file), blobs: HashMap::new(), others: HashMap::new() };
+            Self { file: Arc::new(file), blobs: HashMap::new(), others: HashMap::new(), names: 0 };
         let file = Arc::clone(&tarball.file);
         let budget = Cell::new(MAX_HEADERS);
         let problem = "the headers of a file are too long";
@@ -76,6 +84,12 @@ impl Tarball {
 
     fn add<R: Read>(&mut self, entry: &Entry<'_, R>, length: u64) -> Result<(), Error> {
         let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let target = entry.link_name_bytes().unwrap_or_default();
+        let longest = raw.len().max(target.len());
+        if longest > MAX_NAME {
+            let problem = format!("a name of {longest} bytes, but at most {MAX_NAME} are read");
+            return Err(Error::member(&raw, problem));
+        }
         let kind = entry.header().entry_type();
         let member = match kind {
             EntryType::Regular | EntryType::Continuous => {
@@ -102,6 +116,7 @@ impl Tarball {
                     && !self.others.contains_key(&path)
             }
             (member, blob) => {
+                self.names += path.len() + target.len();
                 let is_blob = blob.is_some_and(|digest| self.blobs.contains_key(&key(&digest)));
                 self.others.insert(path, member).is_none() && !is_blob
             }
@@ -109,8 +124,11 @@ impl Tarball {
         if !is_new {
             return Err(Error::member(&raw, "it is in the tar twice"));
         }
-        if self.others.len() > MAX_OTHERS {
-            let problem = format!("it has more than {MAX_OTHERS} files");
+        if self.others.len() > MAX_OTHERS || self.names > MAX_NAMES {
+            let problem = format!(
+                "beside blobs it has more than {MAX_OTHERS} files, or more than {MAX_NAMES} bytes \
+                 of their names"
+            );
             return Err(Error::Tar { problem });
         }
         Ok(())
