@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use oci::media_type::{OCI_CONFIG, OCI_LAYER, OCI_LAYER_TAR, OCI_MANIFEST};
@@ -24,13 +25,45 @@ use crate::{DOCKER_FILE, Error};
 /// Bytes of `manifest.json`, at most.
 const MAX_LIST: u64 = 64 << 20;
 
+/// Bytes of all manifests that are made, at most.
+const MAX_MANIFESTS: usize = 256 << 20;
+
+/// Layers that all configurations list, at most.
+const MAX_LAYERS: usize = 1 << 20;
+
 /// An archive, and the manifests made for it.
 #[derive(Debug, Default)]
 pub(crate) struct Archive {
     pub(crate) entries: Vec<Entry>,
-    /// Manifests and configurations.
-    documents: HashMap<Digest, Vec<u8>>,
-    layers: HashMap<Digest, Section>,
+    manifests: HashMap<Digest, Vec<u8>>,
+    /// Configurations and layers.
+    blobs: HashMap<Digest, Section>,
+}
+
+/// Makes the manifests. Nothing is read twice, however many images have it in common.
+#[derive(Default)]
+struct Maker {
+    archive: Archive,
+    /// Bytes in `archive.manifests`.
+    made: usize,
+    /// By their names.
+    configs: HashMap<String, Rc<ReadConfig>>,
+    /// Layers in `configs`.
+    listed: usize,
+    /// Layers that are compressed, by their names, and why one can not be unpacked.
+    packed: HashMap<String, Result<Packed, String>>,
+}
+
+struct ReadConfig {
+    digest: Digest,
+    size: u64,
+    diff_ids: Vec<Digest>,
+}
+
+#[derive(Clone, Copy)]
+struct Packed {
+    digest: Digest,
+    diff_id: Digest,
 }
 
 /// An image in `manifest.json`.
@@ -69,67 +102,57 @@ impl Archive {
         let images: Vec<Image> = serde_json::from_slice(&list).map_err(|error| {
             Error::member(DOCKER_FILE, format!("not the list of `docker save`: {error}"))
         })?;
-        let mut archive = Self::default();
+        let mut maker = Maker::default();
         for image in images {
-            let descriptor = archive.add(files, &image);
+            let descriptor = maker.add(files, &image);
             let name = &image.config;
+            let entries = &mut maker.archive.entries;
             match (descriptor, image.repo_tags.unwrap_or_default().as_slice()) {
                 (Err(error), tags) => {
                     let place = tags.first().unwrap_or(name);
-                    archive.entries.push(Entry::bad(place, error.to_string()));
+                    entries.push(Entry::bad(place, error.to_string()));
                 }
                 (Ok(descriptor), []) => {
-                    archive.entries.push(Entry::new(name, descriptor, Ok(None)));
+                    entries.push(Entry::new(name, descriptor, Ok(None)));
                 }
                 (Ok(descriptor), tags) => {
                     let named = tags.iter().map(|tag| {
                         Entry::new(tag, descriptor.clone(), Label::parse(tag).map(Some))
                     });
-                    archive.entries.extend(named);
+                    entries.extend(named);
                 }
             }
         }
-        Ok(archive)
+        Ok(maker.archive)
     }
 
-    /// The document of this digest, if it is one of the archive.
-    pub(crate) fn document(&self, digest: &Digest) -> Option<&[u8]> {
-        self.documents.get(digest).map(Vec::as_slice)
+    /// The manifest of this digest, if it is one that was made.
+    pub(crate) fn manifest(&self, digest: &Digest) -> Option<&[u8]> {
+        self.manifests.get(digest).map(Vec::as_slice)
     }
 
-    /// The layer of this digest, if it is one of the archive.
-    pub(crate) fn layer(&self, digest: &Digest) -> Option<Section> {
-        self.layers.get(digest).cloned()
+    /// The configuration or layer of this digest, if it is one of the archive.
+    pub(crate) fn blob(&self, digest: &Digest) -> Option<Section> {
+        self.blobs.get(digest).cloned()
     }
+}
 
+impl Maker {
     fn add(&mut self, files: &Files, image: &Image) -> Result<Descriptor, Error> {
-        let missing = |path: &str| Error::member(path, "it is not in the archive");
-        let config = files.read(&image.config, oci::MAX_MANIFEST_SIZE as u64)?;
-        let config = config.ok_or_else(|| missing(&image.config))?;
-        let digest = check_name(&image.config, &config)?;
-        let parsed: Config = serde_json::from_slice(&config).map_err(|error| {
-            Error::member(&image.config, format!("not the configuration of an image: {error}"))
-        })?;
-        let diff_ids = parsed.rootfs.diff_ids.unwrap_or_default();
+        let config = self.config(files, &image.config)?;
         let paths = image.layers.as_deref().unwrap_or_default();
-        if diff_ids.len() != paths.len() {
-            let (expected, found) = (diff_ids.len(), paths.len());
+        if config.diff_ids.len() != paths.len() {
+            let (expected, found) = (config.diff_ids.len(), paths.len());
             let problem = format!("the image has {expected} layers, but {found} are listed");
             return Err(Error::member(&image.config, problem));
         }
-        let mut layers = Vec::with_capacity(paths.len());
-        for (path, diff_id) in paths.iter().zip(diff_ids) {
-            let section = files.find(path)?.ok_or_else(|| missing(path))?;
-            let layer = describe_layer(path, &section, diff_id)?;
-            self.layers.insert(layer.digest, section);
-            layers.push(layer);
-        }
-        let size = config.len() as u64;
-        self.documents.insert(digest, config);
+        let layers = paths.iter().zip(&config.diff_ids);
+        let layers = layers.map(|(path, diff_id)| self.layer(files, path, *diff_id));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let manifest = Manifest {
             schema_version: 2,
             media_type: OCI_MANIFEST,
-            config: Descriptor::new(OCI_CONFIG, digest, size),
+            config: Descriptor::new(OCI_CONFIG, config.digest, config.size),
             layers,
         };
         let manifest = serde_json::to_vec(&manifest)
@@ -137,8 +160,79 @@ impl Archive {
         let digest = Digest::sha256(&manifest);
         let size = manifest.len() as u64;
         is_short(&digest, size)?;
-        self.documents.insert(digest, manifest);
+        if !self.archive.manifests.contains_key(&digest) {
+            self.made += manifest.len();
+            if self.made > MAX_MANIFESTS {
+                let problem = format!("the manifests have more than {MAX_MANIFESTS} bytes");
+                return Err(Error::member(DOCKER_FILE, problem));
+            }
+            self.archive.manifests.insert(digest, manifest);
+        }
         Ok(Descriptor::new(OCI_MANIFEST, digest, size))
+    }
+
+    fn config(&mut self, files: &Files, path: &str) -> Result<Rc<ReadConfig>, Error> {
+        if let Some(config) = self.configs.get(path) {
+            return Ok(Rc::clone(config));
+        }
+        let section = files.find(path)?.ok_or_else(|| missing(path))?;
+        let content = files.read(path, oci::MAX_MANIFEST_SIZE as u64)?;
+        let content = content.ok_or_else(|| missing(path))?;
+        let digest = check_name(path, &content)?;
+        let parsed: Config = serde_json::from_slice(&content).map_err(|error| {
+            Error::member(path, format!("not the configuration of an image: {error}"))
+        })?;
+        let diff_ids = parsed.rootfs.diff_ids.unwrap_or_default();
+        self.listed += diff_ids.len();
+        if self.listed > MAX_LAYERS {
+            let problem = format!("the images have more than {MAX_LAYERS} layers");
+            return Err(Error::member(DOCKER_FILE, problem));
+        }
+        self.archive.blobs.insert(digest, section);
+        let config = ReadConfig { digest, size: content.len() as u64, diff_ids };
+        Ok(Rc::clone(self.configs.entry(path.to_owned()).or_insert(Rc::new(config))))
+    }
+
+    fn layer(&mut self, files: &Files, path: &str, diff_id: Digest) -> Result<Descriptor, Error> {
+        let section = files.find(path)?.ok_or_else(|| missing(path))?;
+        let layer = match self.packed(path, &section)? {
+            // It is compared with its digest when it is stored.
+            None => Descriptor::new(OCI_LAYER_TAR, diff_id, section.size()),
+            Some(packed) if packed.diff_id == diff_id => {
+                Descriptor::new(OCI_LAYER, packed.digest, section.size())
+            }
+            Some(packed) => {
+                let found = packed.diff_id;
+                let problem = format!("expected the layer {diff_id}, unpacked it is {found}");
+                return Err(Error::member(path, problem));
+            }
+        };
+        self.archive.blobs.insert(layer.digest, section);
+        Ok(layer)
+    }
+
+    /// What a layer is that is compressed; `None` if it is not.
+    fn packed(&mut self, path: &str, section: &Section) -> Result<Option<Packed>, Error> {
+        let failed = |error: String| Error::member(path, error);
+        if let Some(packed) = self.packed.get(path) {
+            return packed.clone().map(Some).map_err(failed);
+        }
+        let mut start = [0; 2];
+        let read = section.read_at(0, &mut start).map_err(|error| failed(error.to_string()))?;
+        if !is_gzip(start.get(..read).unwrap_or_default()) {
+            return Ok(None);
+        }
+        let packed = Packed::read(section).map_err(|error| error.to_string());
+        self.packed.insert(path.to_owned(), packed.clone());
+        packed.map(Some).map_err(failed)
+    }
+}
+
+impl Packed {
+    fn read(section: &Section) -> std::io::Result<Self> {
+        let digest = hash(section.reader())?;
+        let diff_id = hash(MultiGzDecoder::new(section.reader()))?;
+        Ok(Self { digest, diff_id })
     }
 }
 
@@ -153,21 +247,8 @@ fn check_name(path: &str, content: &[u8]) -> Result<Digest, Error> {
     }
 }
 
-fn describe_layer(path: &str, section: &Section, diff_id: Digest) -> Result<Descriptor, Error> {
-    let failed = |error: std::io::Error| Error::member(path, error.to_string());
-    let mut start = [0; 2];
-    let read = section.read_at(0, &mut start).map_err(failed)?;
-    if !is_gzip(start.get(..read).unwrap_or_default()) {
-        // It is compared with its digest when it is stored.
-        return Ok(Descriptor::new(OCI_LAYER_TAR, diff_id, section.size()));
-    }
-    let digest = hash(section.reader()).map_err(failed)?;
-    let found = hash(MultiGzDecoder::new(section.reader())).map_err(failed)?;
-    if found != diff_id {
-        let problem = format!("expected the layer {diff_id}, unpacked it is {found}");
-        return Err(Error::member(path, problem));
-    }
-    Ok(Descriptor::new(OCI_LAYER, digest, section.size()))
+fn missing(path: &str) -> Error {
+    Error::member(path, "it is not in the archive")
 }
 
 fn hash(mut content: impl Read) -> std::io::Result<Digest> {

@@ -1,7 +1,7 @@
 //! What can be wrong with images in files.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::Digest;
 
@@ -59,6 +59,20 @@ pub enum Error {
         expected: Digest,
         /// What it is.
         found: Digest,
+    },
+    /// A blob is not what it should be, and what was written of it stays.
+    #[error("{wrong}; {error}")]
+    Spoiled {
+        /// What is wrong with the blob.
+        wrong: Box<Error>,
+        /// Why it could not be taken back.
+        error: Box<Error>,
+    },
+    /// Two write to one place.
+    #[error("another export is writing to {}", path.display())]
+    Busy {
+        /// The place.
+        path: PathBuf,
     },
     /// The disk failed.
     #[error("{action}: {error}")]

@@ -99,14 +99,7 @@ impl Images {
             Form::Layout => {
                 let index = self.files.find(INDEX_FILE)?;
                 let index = index.ok_or_else(|| Error::member(INDEX_FILE, "it is gone"))?;
-                index::read(&index, &mut |descriptor| {
-                    let label = Label::of(&descriptor.annotations);
-                    let place = [crate::REF_NAME, crate::IMAGE_NAME]
-                        .iter()
-                        .find_map(|key| descriptor.annotations.get(*key).cloned());
-                    let place = place.unwrap_or_else(|| descriptor.digest.to_string());
-                    take(Entry::new(&place, descriptor, label))
-                })
+                index::read(&index, &mut take)
             }
         }
     }
@@ -114,10 +107,10 @@ impl Images {
     /// The content called `digest`, which nobody has compared with it; `None` if it is not here.
     pub fn content(&self, digest: &Digest) -> Result<Option<Content>, Error> {
         if let Form::Docker(archive) = &self.form {
-            if let Some(document) = archive.document(digest) {
-                return Ok(Some(Content::Document(document.to_vec())));
+            if let Some(manifest) = archive.manifest(digest) {
+                return Ok(Some(Content::Document(manifest.to_vec())));
             }
-            return Ok(archive.layer(digest).map(Content::Section));
+            return Ok(archive.blob(digest).map(Content::Section));
         }
         Ok(self.files.find(&blob_path(digest))?.map(Content::Section))
     }

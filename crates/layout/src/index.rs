@@ -1,28 +1,37 @@
-//! `index.json`, descriptor by descriptor: that of a whole registry may be long.
+//! `index.json`, descriptor by descriptor: that of a whole registry may be long. One that is wrong
+//! does not stop those after it.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::io::BufReader;
 use std::ops::ControlFlow;
 
 use oci::Descriptor;
+use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+use serde_json::value::RawValue;
 
-use crate::{Error, INDEX_FILE, Section};
+use crate::error::shorten;
+use crate::images::Entry;
+use crate::metered::Metered;
+use crate::name::Label;
+use crate::{Error, IMAGE_NAME, INDEX_FILE, REF_NAME, Section};
 
 /// Bytes that one descriptor may take.
 const MAX_DESCRIPTOR: u64 = 4 << 20;
 
-/// Hands each descriptor of the index to `take`, until that breaks off.
+/// Hands each entry of the index to `take`, until that breaks off.
 pub(crate) fn read(
     index: &Section,
-    take: &mut dyn FnMut(Descriptor) -> ControlFlow<()>,
+    take: &mut dyn FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let left = Cell::new(MAX_DESCRIPTOR);
     let stopped = Cell::new(false);
-    let reader = Metered { inner: BufReader::with_capacity(1 << 16, index.reader()), left: &left };
+    let inner = BufReader::with_capacity(1 << 16, index.reader());
+    let reader = Metered { inner, left: &left, problem: "one of its parts is too long" };
     let mut document = serde_json::Deserializer::from_reader(reader);
     let read = document.deserialize_map(Index { take, left: &left, stopped: &stopped });
     match read.and_then(|()| document.end()) {
@@ -33,7 +42,7 @@ pub(crate) fn read(
 }
 
 struct Index<'a> {
-    take: &'a mut dyn FnMut(Descriptor) -> ControlFlow<()>,
+    take: &'a mut dyn FnMut(Entry) -> ControlFlow<()>,
     left: &'a Cell<u64>,
     stopped: &'a Cell<bool>,
 }
@@ -82,29 +91,44 @@ impl<'de> Visitor<'de> for &mut Index<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        loop {
+        for position in 1_u64.. {
             self.left.set(MAX_DESCRIPTOR);
-            let Some(descriptor) = list.next_element()? else { return Ok(()) };
-            if (self.take)(descriptor).is_break() {
+            let Some(text) = list.next_element::<Box<RawValue>>()? else { break };
+            if (self.take)(entry(text.get(), position)).is_break() {
                 self.stopped.set(true);
                 return Err(A::Error::custom("stopped"));
             }
         }
+        Ok(())
     }
 }
 
-/// A reader of which only so much may be read until somebody allows more.
-struct Metered<'a, R> {
-    inner: R,
-    left: &'a Cell<u64>,
+/// The entry that this element of the index is, counted from 1.
+fn entry(text: &str, position: u64) -> Entry {
+    match serde_json::from_str::<Descriptor>(text) {
+        Ok(descriptor) => {
+            let label = Label::of(&descriptor.annotations);
+            let place = name(&descriptor.annotations);
+            let place = place.unwrap_or_else(|| descriptor.digest.to_string());
+            Entry::new(&place, descriptor, label)
+        }
+        Err(error) => {
+            let known = serde_json::from_str::<Known>(text).unwrap_or_default();
+            let place = name(&known.annotations).or(known.digest);
+            let place = place.unwrap_or_else(|| format!("entry {position} of {INDEX_FILE}"));
+            Entry::bad(&place, shorten(&format!("not a descriptor: {error}")))
+        }
+    }
 }
 
-impl<R: Read> Read for Metered<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        let left = self.left.get().checked_sub(read as u64);
-        let left = left.ok_or_else(|| io::Error::other("one of its parts is too long"))?;
-        self.left.set(left);
-        Ok(read)
-    }
+fn name(annotations: &BTreeMap<String, String>) -> Option<String> {
+    [REF_NAME, IMAGE_NAME].iter().find_map(|key| annotations.get(*key).cloned())
+}
+
+/// What a message can say about a descriptor that is none.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Known {
+    annotations: BTreeMap<String, String>,
+    digest: Option<String>,
 }

@@ -17,7 +17,9 @@ mod files;
 mod images;
 mod index;
 mod inventory;
+mod metered;
 mod name;
+mod partial;
 mod spool;
 mod tarball;
 mod writer;
@@ -27,6 +29,7 @@ pub use files::Section;
 pub use images::{Content, Entry, Images};
 pub use inventory::{Inventory, InventoryWriter};
 pub use name::{Label, spell};
+pub use partial::Partial;
 pub use writer::{RunnableImage, Target, Writer, Written};
 
 /// The annotation that names an image in an index (image spec, "Pre-Defined Annotation Keys").

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::sync::Arc;
 
 use oci::{Algorithm, Digest};
 use tar::{Entry, EntryType};
 
 use crate::files::{Section, join, leads_out};
+use crate::metered::Metered;
 use crate::{Error, blob_path, key};
 
 /// Bytes that the headers of one member may take: names of any sensible length.
@@ -17,6 +18,12 @@ const MAX_HEADERS: u64 = 1 << 20;
 
 /// Members beside the blobs of a layout, at most.
 const MAX_OTHERS: usize = 1 << 20;
+
+/// Bytes of a name, as file systems have it.
+const MAX_NAME: usize = 4096;
+
+/// Bytes of the names of those members.
+const MAX_NAMES: usize = 256 << 20;
 
 /// Links that may lead from one to the next.
 const MAX_LINKS: usize = 8;
@@ -28,6 +35,8 @@ pub(crate) struct Tarball {
     /// Where the members `blobs/sha256/…` are, and how long: there may be millions.
     blobs: HashMap<[u8; 32], (u64, u64)>,
     others: HashMap<String, Member>,
+    /// Bytes of the names in `others`.
+    names: usize,
 }
 
 #[derive(Debug)]
@@ -48,10 +57,11 @@ impl Tarball {
         let failed = |error| Error::Io { action: "cannot read the tar".to_owned(), error };
         let length = file.metadata().map_err(failed)?.len();
         let mut tarball =
-            Self { file: Arc::new(file), blobs: HashMap::new(), others: HashMap::new() };
+            Self { file: Arc::new(file), blobs: HashMap::new(), others: HashMap::new(), names: 0 };
         let file = Arc::clone(&tarball.file);
         let budget = Cell::new(MAX_HEADERS);
-        let mut archive = tar::Archive::new(Metered { file: &file, left: &budget });
+        let problem = "the headers of a file are too long";
+        let mut archive = tar::Archive::new(Metered { inner: &*file, left: &budget, problem });
         let mut entries = archive.entries_with_seek().map_err(failed)?;
         let mut is_first = true;
         loop {
@@ -74,6 +84,12 @@ impl Tarball {
 
     fn add<R: Read>(&mut self, entry: &Entry<'_, R>, length: u64) -> Result<(), Error> {
         let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let target = entry.link_name_bytes().unwrap_or_default();
+        let longest = raw.len().max(target.len());
+        if longest > MAX_NAME {
+            let problem = format!("a name of {longest} bytes, but at most {MAX_NAME} are read");
+            return Err(Error::member(&raw, problem));
+        }
         let kind = entry.header().entry_type();
         let member = match kind {
             EntryType::Regular | EntryType::Continuous => {
@@ -100,6 +116,7 @@ impl Tarball {
                     && !self.others.contains_key(&path)
             }
             (member, blob) => {
+                self.names += path.len() + target.len();
                 let is_blob = blob.is_some_and(|digest| self.blobs.contains_key(&key(&digest)));
                 self.others.insert(path, member).is_none() && !is_blob
             }
@@ -107,8 +124,11 @@ impl Tarball {
         if !is_new {
             return Err(Error::member(&raw, "it is in the tar twice"));
         }
-        if self.others.len() > MAX_OTHERS {
-            let problem = format!("it has more than {MAX_OTHERS} files");
+        if self.others.len() > MAX_OTHERS || self.names > MAX_NAMES {
+            let problem = format!(
+                "beside blobs it has more than {MAX_OTHERS} files, or more than {MAX_NAMES} bytes \
+                 of their names"
+            );
             return Err(Error::Tar { problem });
         }
         Ok(())
@@ -152,26 +172,4 @@ fn blob_of(path: &str) -> Option<Digest> {
     let digest: Digest = format!("sha256:{hex}").parse().ok()?;
     debug_assert!(digest.algorithm() == Algorithm::Sha256 && blob_path(&digest) == path);
     Some(digest)
-}
-
-/// A file of which little may be read between two members: what their headers need.
-struct Metered<'a> {
-    file: &'a File,
-    left: &'a Cell<u64>,
-}
-
-impl Read for Metered<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        let left = self.left.get().checked_sub(read as u64);
-        let left = left.ok_or_else(|| io::Error::other("the headers of a file are too long"))?;
-        self.left.set(left);
-        Ok(read)
-    }
-}
-
-impl Seek for Metered<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
-    }
 }

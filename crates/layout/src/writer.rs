@@ -1,7 +1,7 @@
 //! Writes an OCI image layout: a folder, or a tar.
 //!
 //! The same images give the same bytes. What is not finished has another name: a folder has no new
-//! index, a tar is called `….partial`. Blobs that a folder has already are not written again.
+//! index, a tar is called `….partial`. Only one may write to a place at a time. Blobs that a folder has already are not written again.
 
 mod folder;
 mod list;
@@ -143,7 +143,7 @@ impl Writer {
     }
 
     /// Ends the blob that was begun. With [`Error::Size`] or [`Error::Digest`] it is as if it had
-    /// not been.
+    /// not been; with [`Error::Spoiled`] the layout is of no use any more.
     pub fn end(&mut self) -> Result<(), Error> {
         let Some(Open { digest, size, hasher }) = self.open.take() else { return Ok(()) };
         let hashed = hasher.finish();
@@ -155,8 +155,10 @@ impl Writer {
             _ => None,
         };
         if let Some(wrong) = wrong {
-            self.abandon()?;
-            return Err(wrong);
+            return Err(match self.abandon() {
+                Ok(()) => wrong,
+                Err(error) => Error::Spoiled { wrong: Box::new(wrong), error: Box::new(error) },
+            });
         }
         match &mut self.place {
             Place::Folder(folder) => folder.end()?,
@@ -169,14 +171,21 @@ impl Writer {
 
     /// Takes back the blob that was begun. On standard output that can not be, and is an error.
     pub fn abandon(&mut self) -> Result<(), Error> {
-        self.open = None;
-        match &mut self.place {
+        let open = self.open.take();
+        let taken_back = match &mut self.place {
             Place::Folder(folder) => {
                 folder.abandon();
                 Ok(())
             }
             Place::Tar(tar) => tar.abandon(),
-        }
+        };
+        taken_back.map_err(|error| match open {
+            Some(open) => {
+                let wrong = Error::member(&open.digest.to_string(), "it was not read to its end");
+                Error::Spoiled { wrong: Box::new(wrong), error: Box::new(error) }
+            }
+            None => error,
+        })
     }
 
     /// Writes a whole blob; false if it is there already.

@@ -137,6 +137,31 @@ fn names_that_lead_out_are_refused() {
 }
 
 #[test]
+fn a_long_name_is_refused() {
+    for (length, fits) in [(4096, true), (4097, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.tar");
+        let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+        append(&mut tar, "oci-layout", LAYOUT);
+        append(&mut tar, "index.json", b"{}");
+        let mut header = Header::new_gnu();
+        header.set_size(0);
+        tar.append_data(&mut header, "a".repeat(length), &[][..]).unwrap();
+        tar.into_inner().unwrap();
+        match open(&path) {
+            Ok(_) if fits => {}
+            Err(text) if !fits => {
+                assert!(
+                    text.ends_with("a name of 4097 bytes, but at most 4096 are read"),
+                    "{text}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn links_of_a_folder_stay_inside() {
     let folder = tempfile::tempdir().unwrap();
     let outside = tempfile::NamedTempFile::new().unwrap();
@@ -234,7 +259,6 @@ fn an_index_may_be_long_but_not_its_parts() {
         (long.as_str(), "one of its parts is too long"),
         ("{}", "missing field `manifests`"),
         (r#"{"manifests":[],"manifests":[]}"#, "it has the key manifests twice"),
-        (r#"{"manifests":[{"digest":"sha256:00","size":1}]}"#, "has 64 hexadecimal characters"),
         ("[]", "expected an object"),
         ("", "EOF"),
     ] {
@@ -246,6 +270,28 @@ fn an_index_may_be_long_but_not_its_parts() {
     }
     let (_folder, path) = tar(&[("oci-layout", LAYOUT), ("index.json", br#"{"manifests":null}"#)]);
     assert!(entries(&open(&path).unwrap()).is_empty());
+}
+
+#[test]
+fn an_entry_that_is_wrong_does_not_stop_the_others() {
+    let digest = Digest::sha256(b"x");
+    let index = index(&json!([
+        {"mediaType": "a", "digest": "sha384:00", "size": 1},
+        {"mediaType": "a", "digest": "sha256:00", "size": 1,
+         "annotations": {"org.opencontainers.image.ref.name": "app:v1"}},
+        "what",
+        {"mediaType": "a", "digest": digest, "size": 1},
+    ]));
+    let (_folder, path) = tar(&[("oci-layout", LAYOUT), ("index.json", &index)]);
+    let entries = entries(&open(&path).unwrap());
+    let places = entries.iter().map(|entry| entry.place.as_str()).collect::<Vec<_>>();
+    assert_eq!(places, ["sha384:00", "app:v1", "entry 3 of index.json", &digest.to_string()]);
+    let problem = entries[0].found.clone().unwrap_err();
+    assert!(problem.contains("\"sha384\" is not supported: use sha256 or sha512"), "{problem}");
+    let problem = entries[1].found.clone().unwrap_err();
+    assert!(problem.contains("has 64 hexadecimal characters"), "{problem}");
+    assert!(entries[2].found.is_err());
+    assert_eq!(entries[3].found.clone().unwrap().0.digest, digest);
 }
 
 /// An archive as `docker save` writes it: an image with two layers, one of which is a link.
@@ -343,6 +389,37 @@ fn compressed_layers_are_compared_with_what_they_unpack_to() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn images_may_have_configurations_and_layers_in_common() {
+    let layers = [b"layer one", b"layer two"].map(|layer| Digest::sha256(layer));
+    let image = |tag: &str, paths: [&str; 2]| json!({"Config": "config.json", "RepoTags": [tag], "Layers": paths});
+    let paths = ["one/layer.tar", "two/layer.tar"];
+    let list = json!([image("app:v1", paths), image("app:v2", ["a", "b"]), image("app:v3", paths)]);
+    let (_folder, path) = docker_archive(layers, &list);
+    let found = entries(&open(&path).unwrap());
+    let first = found[0].found.clone().unwrap().0;
+    assert_eq!(found[1].found.clone().unwrap_err(), "a: it is not in the archive");
+    assert_eq!(found[2].found.clone().unwrap().0, first);
+
+    // A compressed layer is compared with each configuration that lists it.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(b"unpacked").unwrap();
+    let gzip = gzip.finish().unwrap();
+    let [good, bad] = [b"unpacked".as_slice(), b"no"]
+        .map(|layer| json!({"rootfs": {"diff_ids": [Digest::sha256(layer)]}}).to_string());
+    let list = ["good", "bad", "good", "bad"].map(|name| json!({"Config": name, "Layers": ["l"]}));
+    let list = json!(list).to_string();
+    let (_folder, path) = tar(&[
+        ("good", good.as_bytes()),
+        ("bad", bad.as_bytes()),
+        ("l", &gzip),
+        ("manifest.json", list.as_bytes()),
+    ]);
+    let found = entries(&open(&path).unwrap());
+    let fits = found.iter().map(|entry| entry.found.is_ok()).collect::<Vec<_>>();
+    assert_eq!(fits, [true, false, true, false]);
 }
 
 #[test]

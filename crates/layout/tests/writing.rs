@@ -148,6 +148,46 @@ fn what_is_not_finished_is_not_there() {
 }
 
 #[test]
+fn only_one_writes_to_a_place() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.tar", "layout"] {
+        let path = folder.path().join(name);
+        let mut first = Writer::create(&Target::of(&path), true).unwrap();
+        first.begin(&Digest::sha256(b"one"), 3).unwrap();
+        first.append(b"o").unwrap();
+        let error = Writer::create(&Target::of(&path), true).err().unwrap();
+        let expected = format!("another export is writing to {}", path.display());
+        assert_eq!(error.to_string(), expected);
+        first.append(b"ne").unwrap();
+        first.end().unwrap();
+        fill(&mut first, &[b"two", b""]);
+        first.finish().unwrap();
+        check(&path);
+        // The lock is gone with its holder, as is one that a crash has left behind.
+        if name == "layout" {
+            std::fs::write(path.join(".lock"), "").unwrap();
+            std::fs::write(path.join(".partial"), "half a blob").unwrap();
+        } else {
+            std::fs::write(folder.path().join("a.tar.partial"), [b'x'; 9999]).unwrap();
+        }
+        write(&Target::of(&path), &[b"one", b"two", b""]);
+        check(&path);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(folder.path().join("layout")).unwrap().count(), 3);
+}
+
+#[test]
+fn a_target_that_is_no_file_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    std::fs::create_dir(&path).unwrap();
+    let error = Writer::create(&Target::of(&path), true).err().unwrap().to_string();
+    assert!(error.ends_with("expected the name of a file, found something else of that name"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn the_files_of_others_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("letter"), "").unwrap();

@@ -127,6 +127,8 @@ pub(crate) struct Import {
 /// With `--to`: writes an OCI image layout, which other tools read, too; signatures, SBOMs and
 /// whatever else refers to an image go with it. A server may run. An image that is not whole goes
 /// to standard output, a line each (with `--to -` to standard error), and the exit status is then 1.
+/// With `--to -`, a damaged blob ends the whole export, as what was written of it can not be taken
+/// back. In a folder, the index of an earlier export is replaced.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXPORTING)]
 pub(crate) struct Export {

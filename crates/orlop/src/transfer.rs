@@ -1,6 +1,5 @@
 //! `orlop import --from` and `orlop export --to`: images in files.
 
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
-use layout::{Images, Inventory, InventoryWriter, Target, Writer};
+use layout::{Images, Inventory, InventoryWriter, Partial, Target, Writer};
 use registry::{ExportImages, ImportImages, Refusal, TransferProgress};
 use web::Metrics;
 
@@ -117,19 +116,20 @@ pub(crate) async fn export(
 /// Lists what is here.
 pub(crate) async fn write_inventory(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     let registry = store::open_read_only(config)?;
-    let failed = || format!("cannot write {}", file.display());
+    let failed = || match file.to_str() {
+        Some("-") => "cannot write to standard output".to_owned(),
+        _ => format!("cannot write {}", file.display()),
+    };
     let count = if file == Path::new("-") {
         let mut list = InventoryWriter::new(std::io::stdout());
         let count = registry.write_inventory(&mut list).await?.with_context(failed)?;
-        list.finish()?.flush()?;
+        list.finish().and_then(|mut out| out.flush()).with_context(failed)?;
         count
     } else {
         // Half an inventory would only make a bundle larger, but nobody would know.
-        let partial = file.with_added_extension("partial");
-        let mut list = InventoryWriter::new(File::create(&partial).with_context(failed)?);
+        let mut list = InventoryWriter::new(Partial::create(file)?);
         let count = registry.write_inventory(&mut list).await?.with_context(failed)?;
-        list.finish()?.sync_all().with_context(failed)?;
-        std::fs::rename(&partial, file).with_context(failed)?;
+        list.finish().with_context(failed)?.commit()?;
         count
     };
     say(&format!("{count} digests"))?;

@@ -1,18 +1,25 @@
 //! A layout in a folder.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::list::Document;
+use crate::partial::{open_locked, sync_folder};
 use crate::{Error, INDEX_FILE, LAYOUT, LAYOUT_FILE};
 
 /// What is being written, below the folder.
 const PARTIAL: &str = ".partial";
 
+/// Locked by whoever writes.
+const LOCK: &str = ".lock";
+
 pub(super) struct Folder {
     root: PathBuf,
+    /// Held to the end.
+    _lock: File,
     open: Option<(File, PathBuf)>,
     /// Folders whose names must be on disk before the index is.
     changed: BTreeSet<PathBuf>,
@@ -20,14 +27,14 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn create(root: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(root).map_err(|error| Error::io("make the folder", root, error))?;
-        let mut folder = Self { root: root.to_owned(), open: None, changed: BTreeSet::new() };
-        if !root.join(LAYOUT_FILE).is_file() {
-            let mut entries = fs::read_dir(root).map_err(|error| Error::io("list", root, error))?;
-            if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != PARTIAL)) {
-                let problem = "expected an empty folder or an OCI image layout, found other files";
-                return Err(Error::member(&root.to_string_lossy(), problem));
-            }
+        let changed = create_root(root)?;
+        let is_new = !root.join(LAYOUT_FILE).is_file();
+        if is_new {
+            refuse_others(root)?;
+        }
+        let lock = open_locked(&root.join(LOCK), root)?;
+        let mut folder = Self { root: root.to_owned(), _lock: lock, open: None, changed };
+        if is_new {
             folder.write(LAYOUT_FILE, &mut LAYOUT.as_bytes())?;
         }
         Ok(folder)
@@ -83,10 +90,10 @@ impl Folder {
     /// Makes the blobs durable, then the index.
     pub(super) fn finish(mut self, mut index: Document) -> Result<(), Error> {
         for folder in &self.changed {
-            sync(folder)?;
+            sync_folder(folder)?;
         }
         self.write(INDEX_FILE, &mut index.content)?;
-        sync(&self.root)
+        sync_folder(&self.root)
     }
 
     fn write(&mut self, name: &str, content: &mut dyn io::Read) -> Result<(), Error> {
@@ -103,8 +110,31 @@ impl Folder {
     }
 }
 
-pub(super) fn sync(folder: &Path) -> Result<(), Error> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| Error::io("sync", folder, error))
+impl Drop for Folder {
+    /// The lock is still held here, so both are ours.
+    fn drop(&mut self) {
+        self.abandon();
+        let _ = fs::remove_file(self.root.join(LOCK));
+    }
+}
+
+/// Makes the folder, and returns the folders above in which something was made.
+fn create_root(root: &Path) -> Result<BTreeSet<PathBuf>, Error> {
+    let missing = root.ancestors().take_while(|folder| !folder.exists());
+    let above = missing
+        .filter_map(Path::parent)
+        .map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    let above = above.map(Path::to_owned).collect();
+    fs::create_dir_all(root).map_err(|error| Error::io("make the folder", root, error))?;
+    Ok(above)
+}
+
+fn refuse_others(root: &Path) -> Result<(), Error> {
+    let mut entries = fs::read_dir(root).map_err(|error| Error::io("list", root, error))?;
+    let is_other = |name: OsString| name != PARTIAL && name != LOCK && name != LAYOUT_FILE;
+    if entries.any(|entry| entry.is_ok_and(|entry| is_other(entry.file_name()))) {
+        let problem = "expected an empty folder or an OCI image layout, found other files";
+        return Err(Error::member(&root.to_string_lossy(), problem));
+    }
+    Ok(())
 }

@@ -1,17 +1,14 @@
 //! A layout in a tar.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use oci::Digest;
 use tar::{EntryType, Header};
 
-use super::folder::sync;
 use super::list::Document;
-use crate::{DOCKER_FILE, Error, INDEX_FILE, LAYOUT, LAYOUT_FILE, key};
+use crate::{DOCKER_FILE, Error, INDEX_FILE, LAYOUT, LAYOUT_FILE, Partial, key};
 
 /// Tars consist of blocks of so many bytes.
 const BLOCK: usize = 512;
@@ -35,35 +32,33 @@ pub(super) struct TarFile {
 trait Out: Write + Send {
     /// Goes back, if that can be.
     fn cut(&mut self, length: u64) -> io::Result<()>;
-    fn sync(&mut self) -> io::Result<()>;
+    /// Ends it, when all is written and flushed.
+    fn finish(self: Box<Self>) -> Result<(), Error>;
 }
 
-impl Out for File {
+impl Out for Partial {
     fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.set_len(length)?;
-        self.seek(SeekFrom::Start(length)).map(drop)
+        Partial::cut(self, length)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
+    fn finish(self: Box<Self>) -> Result<(), Error> {
+        self.commit()
     }
 }
 
 impl Out for io::Stdout {
     fn cut(&mut self, _length: u64) -> io::Result<()> {
-        Err(io::Error::other("what was written to standard output can not be taken back"))
+        Err(io::Error::other("what was written can not be taken back: export to a file"))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.flush()
+    fn finish(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
     }
 }
 
 impl TarFile {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let partial = partial(path);
-        let file = File::create(&partial).map_err(|error| Error::io("write", &partial, error))?;
-        Self::begin_tar(Box::new(file), Some(path.to_owned()))
+        Self::begin_tar(Box::new(Partial::create(path)?), Some(path.to_owned()))
     }
 
     pub(super) fn output() -> Result<Self, Error> {
@@ -113,11 +108,10 @@ impl TarFile {
             self.write_member(DOCKER_FILE, docker.length, &mut docker.content)?;
         }
         let ended = self.write(&[0; 2 * BLOCK]).and_then(|()| self.out.flush());
-        ended.and_then(|()| self.out.get_mut().sync()).map_err(|error| self.failed(error))?;
-        let Some(path) = self.path.take() else { return Ok(()) };
-        fs::rename(partial(&path), &path).map_err(|error| Error::io("write", &path, error))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        sync(folder.unwrap_or(Path::new(".")))
+        ended.map_err(|error| self.failed(error))?;
+        // All is flushed: into_parts has nothing left to give.
+        let (out, _) = self.out.into_parts();
+        out.finish()
     }
 
     fn write_member(&mut self, name: &str, size: u64, from: &mut dyn Read) -> Result<(), Error> {
@@ -164,17 +158,8 @@ impl TarFile {
 
     fn failed(&self, error: io::Error) -> Error {
         match &self.path {
-            Some(path) => Error::io("write", &partial(path), error),
+            Some(path) => Error::io("write", path, error),
             None => Error::io("write to", Path::new("standard output"), error),
-        }
-    }
-}
-
-impl Drop for TarFile {
-    /// What was not finished is of no use.
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = fs::remove_file(partial(path));
         }
     }
 }
@@ -191,10 +176,4 @@ fn header(name: &str, size: u64, kind: EntryType) -> io::Result<Header> {
     header.set_mtime(0);
     header.set_cksum();
     Ok(header)
-}
-
-fn partial(path: &Path) -> PathBuf {
-    let mut name: OsString = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
 }
