@@ -18,7 +18,10 @@ pub struct Partial {
 
 impl Partial {
     /// Begins the file that is to be called `path`. With [`Error::Busy`], somebody else writes it.
+    /// A link is followed, and stays.
     pub fn create(path: &Path) -> Result<Self, Error> {
+        let target = fs::canonicalize(path);
+        let path = target.as_deref().unwrap_or(path);
         // Not after hours, when the name is taken.
         if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             let problem = "expected the name of a file, found something else of that name";

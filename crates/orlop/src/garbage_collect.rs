@@ -18,6 +18,14 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
     let store = store::open_idle(config).await?;
     finish_adoption(&store.registry).await?;
     let found = store.registry.collect_garbage(asked.delete_untagged, asked.dry_run).await?;
+    if found.is_unknown {
+        bail!(
+            "the database knows nothing of the {} blobs in the store, so it is not the one that \
+             they came with; nothing was removed. Put that database back, or remove the folder \
+             docker/registry/v2/blobs if nobody needs them",
+            found.blobs.len()
+        );
+    }
     let bytes: u64 = found.blobs.iter().map(|blob| blob.size).sum();
     let mut out = std::io::stdout().lock();
     if !asked.quiet {

@@ -29,6 +29,8 @@ pub(crate) async fn run(
     exporter: Option<Exporter>,
 ) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
+    // Before anything else: a signal that comes while it starts counts when it has started.
+    let signals = Signals::register()?;
     raise_file_limit();
 
     // Sockets first: a port in use is found out before any data is touched.
@@ -44,8 +46,6 @@ pub(crate) async fn run(
     announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
     adoption::begin(registry, !options.no_import).await?;
 
-    // From the first answer on, a signal ends it in good order.
-    let signals = Signals::register()?;
     let shutdown = Shutdown::default();
     let health = Health::default();
     let traces = exporter.map(|exporter| exporter.start(metrics.clone()));

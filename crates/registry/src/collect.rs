@@ -23,6 +23,9 @@ pub struct Garbage {
     pub manifests: Vec<(RepositoryName, Digest)>,
     /// Content that nothing needs, manifests included.
     pub blobs: Vec<Blob>,
+    /// The database knows no content at all, but the store has some: it is not the database that
+    /// the store was filled with. Nothing was removed.
+    pub is_unknown: bool,
 }
 
 impl Registry {
@@ -50,8 +53,10 @@ impl Registry {
             Ok(found) | Err(End::Rehearsed(found)) => found,
             Err(End::Failed(error)) => return Err(error),
         };
+        let knows_none = found.used == 0 && found.blobs.is_empty();
         self.find_strangers(&mut found).await?;
-        if !dry_run {
+        found.is_unknown = knows_none && !found.blobs.is_empty();
+        if !dry_run && !found.is_unknown {
             for blob in &found.blobs {
                 self.blobs().remove(&blob.digest, blob.location.as_deref()).await?;
             }

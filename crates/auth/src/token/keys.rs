@@ -218,7 +218,11 @@ async fn keep_fresh(fetch: FetchKeys, fetched: watch::Sender<Fetched>, wanted: A
             Ok(()) if is_known && failures == 0 => REFRESH,
             Ok(()) => {
                 let names = fetched.borrow().keys.len();
-                tracing::info!(names, "the keys of the JWKS URL are known");
+                if names == 0 {
+                    tracing::warn!("the JWKS URL has no key that can be used: no token is good");
+                } else {
+                    tracing::info!(names, "the keys of the JWKS URL are known");
+                }
                 (is_known, failures) = (true, 0);
                 REFRESH
             }

@@ -211,7 +211,7 @@ pub(super) static KEYS: &[Key] = &[
     key("http.net", OneOf(&["tcp", "unix"]), "tcp", "With `unix`, `http.addr` is the path of a socket"),
     key("http.host", Host, "", "The start of the URLs in answers; otherwise as the client calls the registry"),
     key("http.prefix", UrlPath, "", "The path below which the registry answers, such as `/registry/`"),
-    key("http.secret", Secret, "", "What all instances behind one load balancer share. This version does not need it"),
+    key("http.secret", Secret, "", "What all servers that stand for each other share: it seals the tokens and places in lists that they give out. A random one if it is not set"),
     key("http.relativeurls", Boolean, "false", "Answers with paths instead of URLs"),
     key("http.draintimeout", Duration, "8s", "How long running requests may take after a SIGTERM; `0` cuts them at once"),
     key("http.headers.*.[]", Header, "", "Headers for every answer of the API"),

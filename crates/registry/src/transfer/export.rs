@@ -3,6 +3,7 @@
 mod content;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use layout::{Inventory, RunnableImage, Writer, Written};
@@ -70,6 +71,9 @@ impl ExportImages {
             export.selected(self.wanted).await
         };
         done?;
+        if export.progress.images.load(Ordering::Relaxed) == 0 {
+            return Err(ExportFailed::Nothing);
+        }
         let Some(writer) = Arc::into_inner(export.writer) else {
             return Err(Error::Interrupted.into());
         };
@@ -97,6 +101,9 @@ pub enum ExportFailed {
          the server has read them"
     )]
     NotImported,
+    /// Not one image can be exported.
+    #[error("no image was exported; what was there before stays as it is")]
+    Nothing,
     /// The layout can not be written.
     #[error("{0}")]
     Output(String),

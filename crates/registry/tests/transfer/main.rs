@@ -15,8 +15,8 @@ use metadata::Metadata;
 use oci::media_type::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_TAR, OCI_MANIFEST};
 use oci::{Descriptor, Digest, Reference};
 use registry::{
-    Error, ExportImages, ImageName, ImportImages, ManifestPush, Refusal, Registry, Selection,
-    TransferProgress,
+    Error, ExportFailed, ExportImages, ImageName, ImportImages, ManifestPush, Refusal, Registry,
+    Selection, TransferProgress,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -89,8 +89,14 @@ impl Side {
         };
         let writer = Writer::create(&Target::of(to), without.is_none()).unwrap();
         let mut refused = Vec::new();
-        export.run(writer, |refusal| refused.push(line(refusal))).await.unwrap();
-        (refused, Counts::of(&progress))
+        let done = export.run(writer, |refusal| refused.push(line(refusal))).await;
+        let counts = Counts::of(&progress);
+        match done {
+            // What is there stays: an empty layout is of no use to anybody.
+            Err(ExportFailed::Nothing) => assert_eq!(counts.images, 0),
+            done => assert!(done.is_ok() && counts.images > 0),
+        }
+        (refused, counts)
     }
 
     async fn inventory(&self, file: &Path) -> u64 {

@@ -86,10 +86,15 @@ pub(crate) enum Action {
 }
 
 pub(super) fn read(auth: &Section<'_>) -> Result<Auth, ConfigError> {
-    Ok(Auth {
-        authenticator: authenticator(auth)?,
-        rules: auth.sections("rules").iter().map(rule).collect::<Result<_, _>>()?,
-    })
+    let rules: Vec<_> =
+        auth.sections("rules").iter().map(rule).collect::<Result<_, ConfigError>>()?;
+    // An empty list would mean the opposite of what it looks like.
+    if rules.is_empty() && auth.names("rules") {
+        let reason =
+            "expected a rule, found none; leave the key out if whoever is let in may do all";
+        return Err(auth.unfit("rules", reason));
+    }
+    Ok(Auth { authenticator: authenticator(auth)?, rules })
 }
 
 fn authenticator(auth: &Section<'_>) -> Result<Authenticator, ConfigError> {

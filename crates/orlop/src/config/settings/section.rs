@@ -37,6 +37,11 @@ impl<'a> Section<'a> {
         self.node.is_some()
     }
 
+    /// Whether the key `name` is there, also if it holds nothing.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.node.is_some_and(|node| node.child(name).is_some())
+    }
+
     /// Where it is written.
     pub(super) fn origin(&self) -> Origin {
         self.node.map_or(Origin::Default, |node| node.origin.clone())

@@ -100,6 +100,9 @@ fn wrong_values_name_place_key_expected_and_found() {
         ("auth: {htpasswd: {realm: r}}", "auth.htpasswd.path"),
         ("auth: {token: }", "auth.token.realm"),
         ("auth: silly", "auth.silly.service"),
+        ("auth: {rules: []}", "auth.rules"),
+        ("auth: {rules: }", "auth.rules"),
+        ("auth: {htpasswd: {realm: r, path: p}, rules: []}", "auth.rules"),
         ("auth: {rules: [{repositories: a, users: [''], actions: pull}]}", "auth.rules[0].users"),
         (
             "auth: {rules: [{repositories: A, users: u, actions: pull}]}",
