@@ -77,6 +77,12 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
     })
 }
 
+/// Whether whoever gives this name to a new folder means a file.
+fn looks_like_a_file(folder: &Path) -> bool {
+    let extension = folder.extension().unwrap_or_default().to_ascii_lowercase();
+    !folder.is_dir() && ["tar", "tgz", "gz", "zst", "xz"].iter().any(|known| extension == *known)
+}
+
 /// Writes images into a folder or file.
 pub(crate) async fn export(
     config: &Config,
@@ -87,6 +93,12 @@ pub(crate) async fn export(
     if to == Path::new("-") && std::io::stdout().is_terminal() {
         bail!(
             "a tar is nothing for a terminal: send standard output to a file, or give one to --to"
+        );
+    }
+    if matches!(Target::of(to), Target::Folder(_)) && looks_like_a_file(to) {
+        bail!(
+            "{} would be a folder: the name of a tar ends in .tar, and it is not compressed here",
+            to.display()
         );
     }
     let registry = store::open_read_only(config)?;

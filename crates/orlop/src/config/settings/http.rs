@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::Notes;
 use super::super::duration;
-use super::super::error::ConfigError;
+use super::super::error::{ConfigError, Origin};
 use super::super::keys::SAFE_CIPHER_SUITES;
 use super::super::kind::{self, Network};
 use super::Secret;
@@ -114,6 +114,10 @@ pub(super) fn read(http: &Section<'_>, notes: &mut Notes) -> Result<Http, Config
         "unix" => Some(Net::Unix),
         _ => None,
     })?;
+    // The default is a port.
+    if net == Net::Unix && matches!(http.origin_of("addr"), Origin::Default) {
+        return Err(http.unfit("addr", "expected the path of a socket, as net is unix, found none"));
+    }
     let debug_addr = http.text("debug.addr")?;
     Ok(Http {
         net,

@@ -112,6 +112,7 @@ fn wrong_values_name_place_key_expected_and_found() {
         ("http: {trustedproxies: [10.0.0.0/33]}", "http.trustedproxies[0]"),
         ("http: {tls: {certificate: c, key: k, clientauth: maybe}}", "http.tls.clientauth"),
         ("http: {prefix: r}", "http.prefix"),
+        ("http: {net: unix}", "http.addr"),
         ("storage: {s3: {bucket: b}}", "storage.s3.region"),
         ("storage: {s3: {bucket: b, region: r, chunksize: 5}}", "storage.s3.chunksize"),
         (
