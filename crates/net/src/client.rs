@@ -122,6 +122,12 @@ impl Client {
         self.send(Method::GET, url, &HeaderMap::new(), Bytes::new()).await
     }
 
+    /// Asks whether there is something at `url`, and for its headers only. The answer is that of
+    /// the server, whatever its status.
+    pub async fn head(&self, url: &Url, headers: &HeaderMap) -> Result<Response<Bytes>, Error> {
+        self.send(Method::HEAD, url, headers, Bytes::new()).await
+    }
+
     /// Sends `body` to `url`. The answer is that of the server, whatever its status.
     pub async fn post(
         &self,

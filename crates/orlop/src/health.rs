@@ -2,16 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Empty;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use anyhow::{Context as _, anyhow};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use net::client::{Client, Limits, Url, UrlError};
 use registry::Registry;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -47,13 +42,11 @@ enum Probe {
 }
 
 struct HttpProbe {
-    client: HttpClient,
-    uri: Uri,
+    client: Client,
+    url: Url,
     headers: HeaderMap,
     status: u16,
 }
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<&'static [u8]>>;
 
 impl Checks {
     /// Prepares what `asked` names. Fails if a URI is none that can be asked.
@@ -75,19 +68,16 @@ impl Checks {
             threshold: 1,
             timeout: check.interval.max(STORE_TIMEOUT),
         }));
-        if !asked.http.is_empty() {
-            let client = http_client().context("health.http")?;
-            for check in &asked.http {
-                let probe = HttpProbe::new(&client, check)
-                    .with_context(|| format!("health.http: {}", without_user(&check.uri)))?;
-                checks.push(Check {
-                    name: check.uri.clone(),
-                    probe: Probe::Http(Box::new(probe)),
-                    interval: check.interval,
-                    threshold: check.threshold.max(1),
-                    timeout: check.timeout,
-                });
-            }
+        for check in &asked.http {
+            let probe = HttpProbe::new(check)
+                .with_context(|| format!("health.http: {}", without_user(&check.uri)))?;
+            checks.push(Check {
+                name: check.uri.clone(),
+                probe: Probe::Http(Box::new(probe)),
+                interval: check.interval,
+                threshold: check.threshold.max(1),
+                timeout: check.timeout,
+            });
         }
         checks.extend(asked.tcp.iter().map(|check| Check {
             name: check.addr.clone(),
@@ -171,15 +161,13 @@ async fn absent(file: &Path) -> Result<(), String> {
 }
 
 impl HttpProbe {
-    fn new(client: &HttpClient, asked: &config::HttpCheck) -> anyhow::Result<Self> {
-        let uri: Uri = asked.uri.parse()?;
-        let Some(authority) = uri.authority() else { bail!("this is no absolute URL") };
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            bail!("only http and https can be checked");
-        }
-        if authority.as_str().contains('@') {
-            bail!("user and password belong into an Authorization header: health.http.headers");
-        }
+    fn new(asked: &config::HttpCheck) -> anyhow::Result<Self> {
+        let url = asked.uri.parse().map_err(|error| match error {
+            UrlError::Credentials => anyhow!(
+                "user and password belong into an Authorization header: health.http.headers"
+            ),
+            UrlError::Malformed => anyhow!(error),
+        })?;
         let mut headers = HeaderMap::new();
         for (name, value) in &asked.headers {
             let mut value = HeaderValue::from_str(value.expose())
@@ -187,18 +175,15 @@ impl HttpProbe {
             value.set_sensitive(true);
             headers.append(HeaderName::try_from(name)?, value);
         }
-        Ok(Self { client: client.clone(), uri, headers, status: asked.status })
+        // A connection that is kept says nothing about the next one.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let client = Client::new(Limits { time: asked.timeout, body: 0 }, None)?;
+        Ok(Self { client, url, headers, status: asked.status })
     }
 
     async fn look(&self) -> Result<(), String> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = Method::HEAD;
-        *request.uri_mut() = self.uri.clone();
-        request.headers_mut().clone_from(&self.headers);
-        let answer = self.client.request(request).await.map_err(|error| {
-            let cause = std::error::Error::source(&error);
-            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-        })?;
+        let answer = self.client.head(&self.url, &self.headers).await;
+        let answer = answer.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
         if status == self.status {
             Ok(())
@@ -206,18 +191,6 @@ impl HttpProbe {
             Err(format!("status {status} instead of {}", self.status))
         }
     }
-}
-
-/// Asks anew each time: a connection that is kept says nothing about the next one.
-fn http_client() -> anyhow::Result<HttpClient> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_platform_verifier(provider)
-        .context("the certificates that this system trusts cannot be read")?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
 /// Two checks may look at the same thing in different ways.
@@ -241,6 +214,7 @@ fn without_user(uri: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -370,8 +344,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let registry = registry(folder.path()).await;
         for (uri, what) in [
-            ("/path", "no absolute URL"),
-            ("ftp://h/", "only http and https"),
+            ("/path", "begins with http:// or https:// and a host"),
+            ("ftp://h/", "begins with http:// or https:// and a host"),
             ("http://ada:word@h/", "an Authorization header"),
         ] {
             let asked = config::Health { http: vec![http(uri.to_owned())], ..nothing() };

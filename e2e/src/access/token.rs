@@ -1,6 +1,6 @@
 //! A registry that trusts a token server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::docker::Docker;
 use crate::http::text;
 use crate::image;
 use crate::registry::{Registry, Setup};
-use crate::scenario::Stage;
+use crate::scenario::{Stage, wait_until};
 
 fn with_token_server(
     stage: &Stage,
@@ -191,12 +191,10 @@ pub(super) fn keys_by_url(stage: &Stage) -> Result<()> {
                 Ok(registry.http.send("GET", "/v2/", &headers, &[] as &[u8])?.status())
             };
             let until_good = |token: &str| -> Result<()> {
-                let end = Instant::now() + PATIENCE;
-                while status(token)? != 200 {
-                    ensure!(Instant::now() < end, "no token is good:\n{}", registry.log());
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-                Ok(())
+                wait_until(PATIENCE, || {
+                    ensure!(status(token)? == 200, "no token is good:\n{}", registry.log());
+                    Ok(())
+                })
             };
             ensure!(status(&server.token(None, &[])?)? == 401, "a token without keys is good");
             let log = registry.log();

@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 pub(super) struct Collector {
     pub(super) url: String,
     state: Arc<Mutex<State>>,
+    /// Of the requests that were taken.
+    count: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -52,13 +55,14 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<State>>::default();
-        let shared = Arc::clone(&state);
+        let count = watch::Sender::new(0);
+        let (shared, counted) = (Arc::clone(&state), count.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                tokio::spawn(serve(stream, Arc::clone(&shared), counted.clone()));
             }
         });
-        Self { url, state }
+        Self { url, state, count }
     }
 
     /// Answers the next request with this.
@@ -71,11 +75,9 @@ impl Collector {
     }
 
     pub(super) async fn until_received(&self, requests: usize) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.received().len() < requests {
-            assert!(Instant::now() < end, "nothing came");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut count = self.count.subscribe();
+        let enough = count.wait_for(|count| *count >= requests);
+        timeout(Duration::from_secs(20), enough).await.expect("nothing came").unwrap();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,7 +85,7 @@ impl Collector {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, count: watch::Sender<usize>) {
     let mut bytes = Vec::new();
     loop {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
@@ -105,6 +107,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         let refusal = state.lock().unwrap().refusals.pop_front();
         let status = refusal.unwrap_or_else(|| {
             state.lock().unwrap().received.push(read(head, &body));
+            count.send_modify(|count| *count += 1);
             "200 OK".to_owned()
         });
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
