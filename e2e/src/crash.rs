@@ -149,6 +149,11 @@ fn stop_while_sending(
     )?;
     let (first, rest) = bytes.split_at_checked(10_000).context("too short")?;
     connection.write_all(first)?;
+    wait_until(STOP_LIMIT, || {
+        let is_running = registry.metrics()?.contains("orlop_http_in_flight_requests 1\n");
+        ensure!(is_running, "the upload has not begun");
+        Ok(())
+    })?;
     std::thread::scope(|scope| {
         let sender = scope.spawn(move || {
             let mut sent = first.len();

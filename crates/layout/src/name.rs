@@ -82,9 +82,13 @@ fn without_host(name: &str) -> &str {
         Some((host, rest)) if DOCKER_HOSTS.contains(&host) => {
             rest.strip_prefix("library/").unwrap_or(rest)
         }
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
+        Some((host, rest)) if is_host(host) => rest,
         _ => name,
     }
+}
+
+fn is_host(part: &str) -> bool {
+    part.contains(|c: char| c == '.' || c == ':' || c.is_ascii_uppercase()) || part == "localhost"
 }
 
 #[cfg(test)]
@@ -113,6 +117,7 @@ mod tests {
             ("localhost:5000/team/app:v1", "team/app v1".to_owned()),
             ("localhost/app:v1", "app v1".to_owned()),
             ("registry.example/app:v1", "app v1".to_owned()),
+            ("REGISTRY/app:v1", "app v1".to_owned()),
             ("docker.io/library/alpine:3", "alpine 3".to_owned()),
             ("docker.io/grafana/grafana:9", "grafana/grafana 9".to_owned()),
             ("library/alpine:3", "library/alpine 3".to_owned()),
@@ -121,7 +126,7 @@ mod tests {
         ] {
             assert_eq!(read(text), expected, "{text}");
         }
-        assert!(read("Team/app:v1").starts_with("the name \"Team/app:v1\": "));
+        assert!(read("team/App:v1").starts_with("the name \"team/App:v1\": "));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can go wrong between a fact and its database.
 
 use std::fmt;
+use std::path::Path;
 
 /// A failed statement, transaction or start-up.
 #[derive(Clone, Debug)]
@@ -46,17 +47,20 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
+impl Error {
+    /// What SQLite says of the file at `path`.
+    pub(crate) fn from_sqlite(error: &rusqlite::Error, path: &Path) -> Self {
         use rusqlite::ErrorCode;
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Damaged,
-            Some(ErrorCode::DiskFull) => ErrorKind::Full,
-            Some(ErrorCode::ReadOnly) => ErrorKind::ReadOnly,
-            Some(ErrorCode::SystemIoFailure) => ErrorKind::Io,
-            _ => ErrorKind::Other,
+        let (kind, meaning) = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                (ErrorKind::Damaged, "is damaged or not a database of Orlop")
+            }
+            Some(ErrorCode::DiskFull) => (ErrorKind::Full, "has no space to grow"),
+            Some(ErrorCode::ReadOnly) => (ErrorKind::ReadOnly, "cannot be written"),
+            Some(ErrorCode::SystemIoFailure) => (ErrorKind::Io, "cannot be read or written"),
+            _ => return Self::new(ErrorKind::Other, error.to_string()),
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, format!("{} {meaning}: {error}", path.display()))
     }
 }
 

@@ -82,7 +82,8 @@ async fn what_is_not_ours_is_refused() {
         .unwrap();
     let error = open_error(&path).await;
     assert_eq!(error.kind(), ErrorKind::Damaged);
-    assert!(error.to_string().contains("is damaged or not a database of Orlop"), "{error}");
+    let expected = format!("{} is damaged or not a database of Orlop", path.display());
+    assert!(error.to_string().contains(&expected), "{error}");
 }
 
 #[tokio::test]
@@ -95,6 +96,18 @@ async fn a_newer_schema_is_refused() {
     drop(connection);
     let error = open_error(&path).await;
     assert!(error.to_string().contains("newer version of Orlop"), "{error}");
+}
+
+#[tokio::test]
+async fn an_older_schema_is_not_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    drop(Metadata::open_sqlite(&path).await.unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute("DELETE FROM migrations WHERE version > 1", []).unwrap();
+    drop(connection);
+    let error = Metadata::open_sqlite_read_only(&path).await.err().unwrap();
+    assert!(error.to_string().contains("`orlop serve` brings it up to date"), "{error}");
 }
 
 #[tokio::test]
@@ -113,7 +126,7 @@ async fn a_database_opened_for_reading_takes_no_writes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     let _server = Metadata::open_sqlite(&path).await.unwrap();
-    let reader = Metadata::open_sqlite_read_only(&path).unwrap();
+    let reader = Metadata::open_sqlite_read_only(&path).await.unwrap();
     reader.ping().await.unwrap();
     let written: Result<_, Error> = reader
         .write(Durability::Power, "a".parse::<oci::RepositoryName>().unwrap(), |tx, name| {
@@ -123,9 +136,13 @@ async fn a_database_opened_for_reading_takes_no_writes() {
     assert_eq!(written.unwrap_err().kind(), ErrorKind::ReadOnly);
 }
 
+/// Why it can be opened neither for work nor for a look.
 async fn open_error(path: &std::path::Path) -> Error {
-    match Metadata::open_sqlite(path).await {
-        Ok(_) => panic!("it was opened"),
-        Err(error) => error,
-    }
+    let (Err(looked), Err(error)) =
+        (Metadata::open_sqlite_read_only(path).await, Metadata::open_sqlite(path).await)
+    else {
+        panic!("it was opened");
+    };
+    assert_eq!(error.to_string(), looked.to_string());
+    error
 }

@@ -14,7 +14,7 @@ use crate::store;
 const REFRESH: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: &Config, quick: bool) -> anyhow::Result<ExitCode> {
-    let registry = store::open_read_only(config)?;
+    let registry = store::open_read_only(config).await?;
     let mut progress = Progress::new();
     let check = registry.check(quick, |check| progress.show(check)).await?;
     progress.clear();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{ConfigCheck, ConfigCommand, ConfigFile};
-use crate::config::{self, Config, Loaded, Mode};
+use crate::config::{self, Config, Loaded, Mode, Refused};
 
 pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match print(command) {
@@ -45,10 +45,13 @@ fn check(
 ) -> anyhow::Result<ExitCode> {
     let loaded = match load(&options.config, Mode::of(options.strict)) {
         Ok(loaded) => loaded,
-        Err(error) => {
+        Err(Refused { error, warnings }) => {
             // A line for each mistake, in the form of a compiler.
             for line in error.to_string().lines() {
                 writeln!(talk, "error: {line}")?;
+            }
+            for warning in warnings {
+                writeln!(talk, "warning: {warning}")?;
             }
             return Ok(ExitCode::FAILURE);
         }
@@ -59,8 +62,8 @@ fn check(
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(file: &ConfigFile, mode: Mode) -> anyhow::Result<Loaded> {
-    Ok(Config::load(file.path().as_deref(), config::environment(), mode)?)
+fn load(file: &ConfigFile, mode: Mode) -> Result<Loaded, Refused> {
+    Config::load(file.path().as_deref(), config::environment(), mode)
 }
 
 fn warn(loaded: &Loaded, talk: &mut impl Write) -> anyhow::Result<()> {
@@ -115,6 +118,24 @@ mod tests {
         assert_eq!(out, "ok: c.yml, 1 key set, 2 warnings\n");
         assert!(talk.contains("warning: c.yml:2:1: storage.inmemory comes"), "{talk}");
         assert!(talk.contains("warning: c.yml:3:1: lgo is not a known key"), "{talk}");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_beside_what_is_missing() {
+        let (code, _, talk) = check_file("versoin: 0.1\n", &[]);
+        assert_eq!(code, ExitCode::FAILURE);
+        let lines: Vec<_> = talk.lines().collect();
+        assert_eq!(lines.len(), 2, "{talk}");
+        assert!(lines[0].starts_with("error: c.yml: version: expected"), "{talk}");
+        assert!(lines[1].starts_with("warning: c.yml:1:1: versoin is not a known key"), "{talk}");
+        assert!(lines[1].ends_with("did you mean version?"), "{talk}");
+    }
+
+    #[test]
+    fn a_file_of_something_else_has_a_place() {
+        let (code, _, talk) = check_file("# a comment\nhello\n", &[]);
+        assert_eq!(code, ExitCode::FAILURE);
+        assert!(talk.contains("error: c.yml:2:1: the file: expected"), "{talk}");
     }
 
     #[test]

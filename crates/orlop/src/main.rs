@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     match run(&command) {
         Ok(code) => code,
         Err(error) => {
-            // One line, whatever the level of the log is.
+            // Whatever the level of the log is.
             eprintln!("orlop: {error:#}");
             ExitCode::FAILURE
         }

@@ -56,7 +56,8 @@ impl Reload<'_> {
     /// Returns the keys that have changed and need a restart.
     fn configuration(&self) -> anyhow::Result<Vec<String>> {
         let path = self.started.source.as_deref();
-        let loaded = Config::load(path, config::environment(), self.mode)?;
+        let loaded = Config::load(path, config::environment(), self.mode)
+            .map_err(|refused| refused.error)?;
         if let Some(first) = loaded.unsupported.first() {
             bail!("{first}");
         }

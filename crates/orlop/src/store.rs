@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use blobs::{Blobs, ErrorKind, FileSystem, Observed};
 use metadata::Metadata;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
+use rustix::fs::Access;
 use web::Metrics;
 
 use crate::config::{self, Config, IndexChildren, Require};
@@ -60,14 +61,14 @@ pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<S
     let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
     let blobs = Observed::new(blobs, metrics.storage(DRIVER));
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
-    claim(&registry, root).await?;
+    belonging(registry.claim_store().await?, root)?;
     Ok(Store { registry, _lock: lock })
 }
 
 /// Opens the data folder for work that no server may be running beside.
 pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
     let root = &config.storage.root_directory;
-    if !root.is_dir() {
+    if !is_there(root)? {
         bail!("there is no data folder {}", root.display());
     }
     open(config, &Metrics::default()).await
@@ -76,12 +77,18 @@ pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
 /// A folder for what is of use only while it is open.
 pub(crate) fn spool(config: &Config) -> PathBuf {
     let uploads = config.storage.root_directory.join("orlop/uploads");
-    if uploads.is_dir() { uploads } else { std::env::temp_dir() }
+    let is_writable = rustix::fs::access(&uploads, Access::WRITE_OK).is_ok();
+    if is_writable { uploads } else { std::env::temp_dir() }
 }
 
 /// Whether there is a database, so that [`open_read_only`] finds one.
-pub(crate) fn exists(config: &Config) -> bool {
-    config.storage.root_directory.join(DATABASE).is_file()
+pub(crate) fn exists(config: &Config) -> anyhow::Result<bool> {
+    is_there(&config.storage.root_directory.join(DATABASE))
+}
+
+/// What cannot be looked at may be there.
+fn is_there(path: &Path) -> anyhow::Result<bool> {
+    path.try_exists().with_context(|| format!("cannot look at {}", path.display()))
 }
 
 /// The content of the data folder, to look at it without a database.
@@ -90,15 +97,17 @@ pub(crate) fn content(config: &Config) -> Arc<dyn Blobs> {
 }
 
 /// Opens the data folder to look at it, beside a server that may be running.
-pub(crate) fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
+pub(crate) async fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
     let root = &config.storage.root_directory;
     let database = root.join(DATABASE);
-    if !database.is_file() {
+    if !is_there(&database)? {
         bail!("there is no registry in {}: expected {DATABASE} below it", root.display());
     }
-    let metadata = Metadata::open_sqlite_read_only(&database)?;
+    let metadata = Metadata::open_sqlite_read_only(&database).await?;
     let blobs = FileSystem::open_existing(root);
-    Ok(Registry::new(metadata, Arc::new(blobs), rules(config)?))
+    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
+    belonging(registry.store_owner().await?, root)?;
+    Ok(registry)
 }
 
 fn rules(config: &Config) -> anyhow::Result<registry::Config> {
@@ -145,9 +154,10 @@ fn lock(root: &Path) -> anyhow::Result<File> {
     }
 }
 
-async fn claim(registry: &Registry, root: &Path) -> anyhow::Result<()> {
-    match registry.claim_store().await? {
-        Owner::Same => Ok(()),
+/// Fails if database and store do not belong together.
+fn belonging(owner: Owner, root: &Path) -> anyhow::Result<()> {
+    match owner {
+        Owner::Same | Owner::Nobody => Ok(()),
         Owner::Other { store, database } => bail!(
             "the database and the store in {} do not belong together: the store belongs to the \
              database {store}, and this is {database}, perhaps a new one; put back the database \

@@ -48,7 +48,7 @@ pub(crate) async fn import(
             finish_adoption(&store.registry).await?;
             Some(store.registry.clone())
         }
-        None if store::exists(config) => Some(store::open_read_only(config)?),
+        None if store::exists(config)? => Some(store::open_read_only(config).await?),
         None => None,
     };
     let (path, spool) = (from.to_owned(), store::spool(config));
@@ -101,7 +101,7 @@ pub(crate) async fn export(
             to.display()
         );
     }
-    let registry = store::open_read_only(config)?;
+    let registry = store::open_read_only(config).await?;
     let (target, without) = (Target::of(to), export.without.clone());
     let prepare = {
         let target = target.clone();
@@ -127,7 +127,7 @@ pub(crate) async fn export(
 
 /// Lists what is here.
 pub(crate) async fn write_inventory(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
-    let registry = store::open_read_only(config)?;
+    let registry = store::open_read_only(config).await?;
     let failed = || match file.to_str() {
         Some("-") => "cannot write to standard output".to_owned(),
         _ => format!("cannot write {}", file.display()),

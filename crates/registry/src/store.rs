@@ -7,8 +7,10 @@ use crate::{Error, Registry};
 /// Whether database and store belong together.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Owner {
-    /// They do, since now or since before.
+    /// They do.
     Same,
+    /// The store was not used with any database yet.
+    Nobody,
     /// The store was used with another database.
     Other {
         /// The id that the store carries.
@@ -19,21 +21,33 @@ pub enum Owner {
 }
 
 impl Registry {
-    /// Makes sure that this database belongs to this store. A store that belongs to none is tied
-    /// to it.
+    /// Whether this database belongs to this store.
+    pub async fn store_owner(&self) -> Result<Owner, Error> {
+        let database = self.database_id().await?;
+        Ok(match self.blobs().owner().await? {
+            Some(store) if store == database => Owner::Same,
+            Some(store) => Owner::Other { store, database },
+            None => Owner::Nobody,
+        })
+    }
+
+    /// Makes sure that this database belongs to this store, as [`Self::store_owner`] has it. A
+    /// store that belongs to none is tied to it.
     pub async fn claim_store(&self) -> Result<Owner, Error> {
-        let database = self
+        let owner = self.store_owner().await?;
+        if owner != Owner::Nobody {
+            return Ok(owner);
+        }
+        self.blobs().set_owner(&self.database_id().await?).await?;
+        Ok(Owner::Same)
+    }
+
+    async fn database_id(&self) -> Result<String, Error> {
+        let id = self
             .metadata()
             .read(&(), |tx, ()| Box::pin(settings::get(tx, settings::STORE_ID)))
-            .await?
-            .ok_or_else(|| metadata::Error::new(ErrorKind::Damaged, "the database has no id"))?;
-        match self.blobs().owner().await? {
-            Some(store) if store == database => Ok(Owner::Same),
-            Some(store) => Ok(Owner::Other { store, database }),
-            None => {
-                self.blobs().set_owner(&database).await?;
-                Ok(Owner::Same)
-            }
-        }
+            .await?;
+        let missing = || metadata::Error::new(ErrorKind::Damaged, "the database has no id");
+        Ok(id.ok_or_else(missing)?)
     }
 }

@@ -25,6 +25,10 @@ const WRITE_STALL: Duration = Duration::from_mins(1);
 /// and for its client to close it too.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long a connection that is quiet is kept when the server ends: what its client sent before it
+/// could know is on its way.
+const LAST_CALL: Duration = Duration::from_millis(50);
+
 /// The most that is read at once, and the largest head of a request.
 const MAX_BUFFER: usize = 64 << 10;
 
@@ -324,6 +328,9 @@ where
             tokio::time::timeout(FAREWELL, connection).await.ok()
         }
         () = ending.reached(Phase::Draining) => {
+            if let Ok(ended) = tokio::time::timeout(LAST_CALL, connection.as_mut()).await {
+                return Some(ended);
+            }
             end(connection.as_mut());
             tokio::select! {
                 result = connection => Some(result),

@@ -55,9 +55,14 @@ impl Metadata {
     }
 
     /// Opens the SQLite database at `path` for reading only, beside a server that may be running.
-    pub fn open_sqlite_read_only(path: &Path) -> Result<Self, Error> {
+    ///
+    /// Fails with [`ErrorKind::Damaged`] as [`Self::open_sqlite`] does, and if the database was
+    /// written by an older version, because it is not brought up to date.
+    pub async fn open_sqlite_read_only(path: &Path) -> Result<Self, Error> {
         let database = sqlite::Database::open_read_only(path)?;
-        Ok(Self { engine: Engine::Sqlite(Arc::new(database)) })
+        let metadata = Self { engine: Engine::Sqlite(Arc::new(database)) };
+        metadata.read(&(), |tx, ()| Box::pin(migrate::check(tx))).await?;
+        Ok(metadata)
     }
 
     /// Connects to PostgreSQL (15 or newer) and brings the schema up to date. `config` is a

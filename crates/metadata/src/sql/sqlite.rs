@@ -67,7 +67,7 @@ impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         create_private(path)?;
         let mut writer = Tx { connection: super::Connection::Sqlite(Connection::open(path)?) };
-        prepare_file(&mut writer, path)?;
+        prepare_file(&mut writer)?;
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("metadata-writer".to_owned())
@@ -93,12 +93,14 @@ impl Database {
             writer: None,
         };
         let mut reader = Connection::open_for_reading(path)?;
-        match reader.0.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
+        let look = "SELECT count(*) FROM sqlite_schema";
+        match reader.connection.query_row(look, [], |_| Ok(())) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
                 reader = Connection::open_immutable(path)?;
             }
-            looked => looked?,
+            looked => looked.map_err(|error| Error::from_sqlite(&error, path))?,
         }
+        check_mark(&mut reader)?;
         let reader = Tx { connection: super::Connection::Sqlite(reader) };
         database.give_back(reader);
         Ok(database)
@@ -350,90 +352,98 @@ fn mark_new_file(path: &Path) -> Result<(), Error> {
 
 /// Checks that the file is ours and sets what lasts in it, and how the writer works. What takes a
 /// savepoint back is kept in memory: in a file it would be most of what a transaction writes.
-fn prepare_file(tx: &mut Tx, path: &Path) -> Result<(), Error> {
+fn prepare_file(tx: &mut Tx) -> Result<(), Error> {
     let super::Connection::Sqlite(connection) = &mut tx.connection else {
         return Ok(());
     };
-    let explain = |error: Error| match error.kind() {
-        ErrorKind::Damaged => Error::new(
-            ErrorKind::Damaged,
-            format!("{} is damaged or not a database of Orlop: {error}", path.display()),
-        ),
-        _ => error,
-    };
-    if connection.pragma("PRAGMA application_id").map_err(explain)? != APPLICATION_ID {
-        return Err(Error::new(
-            ErrorKind::Damaged,
-            format!("{} is the database of another program", path.display()),
-        ));
+    check_mark(connection)?;
+    connection.statement(&format!(
+        "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; \
+         PRAGMA cache_size=-{WRITER_CACHE}"
+    ))
+}
+
+/// Fails if the file is not one of ours.
+fn check_mark(connection: &mut Connection) -> Result<(), Error> {
+    if connection.pragma("PRAGMA application_id")? == APPLICATION_ID {
+        return Ok(());
     }
-    connection
-        .statement(&format!(
-            "PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; \
-             PRAGMA cache_size=-{WRITER_CACHE}"
-        ))
-        .map_err(explain)
+    let message = format!("{} is the database of another program", connection.path.display());
+    Err(Error::new(ErrorKind::Damaged, message))
 }
 
 /// One connection to the file.
-pub(super) struct Connection(rusqlite::Connection);
+pub(super) struct Connection {
+    connection: rusqlite::Connection,
+    path: PathBuf,
+}
 
 impl Connection {
     fn open(path: &Path) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::with_flags(path, flags)
+        Self::with_flags(path, path, flags)
     }
 
     fn open_for_reading(path: &Path) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::with_flags(path, flags)
+        Self::with_flags(path, path, flags)
     }
 
     /// Opens a file that nobody writes to, on a file system that nobody can write to: even for
     /// reading SQLite would make files beside it.
     fn open_immutable(path: &Path) -> Result<Self, Error> {
-        let path = path.to_string_lossy();
-        let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let name = path.to_string_lossy();
+        let name = name.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_URI;
-        Self::with_flags(Path::new(&format!("file:{path}?immutable=1")), flags)
+        Self::with_flags(path, Path::new(&format!("file:{name}?immutable=1")), flags)
     }
 
-    fn with_flags(path: &Path, flags: OpenFlags) -> Result<Self, Error> {
-        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(std::time::Duration::from_secs(10))?;
-        connection.set_prepared_statement_cache_capacity(128);
-        // Plans are made for the statement, not for its parameters: else SQLite plans a join anew
-        // each time it runs, which takes twelve times as long as running it.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        Ok(Self(connection))
+    /// `name` is what SQLite calls the file.
+    fn with_flags(path: &Path, name: &Path, flags: OpenFlags) -> Result<Self, Error> {
+        let open = || {
+            let connection = rusqlite::Connection::open_with_flags(name, flags)?;
+            connection.busy_timeout(std::time::Duration::from_secs(10))?;
+            connection.set_prepared_statement_cache_capacity(128);
+            // Plans are made for the statement, not for its parameters: else SQLite plans a join
+            // anew each time it runs, which takes twelve times as long as running it.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+            Ok(connection)
+        };
+        match open() {
+            Ok(connection) => Ok(Self { connection, path: path.to_owned() }),
+            Err(error) => Err(Error::from_sqlite(&error, path)),
+        }
     }
 
     pub(super) fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, Error> {
-        let mut statement = self.0.prepare_cached(sql)?;
-        let columns = statement.column_count();
-        bind(&mut statement, parameters)?;
-        let mut rows = statement.raw_query();
-        let mut answer = Vec::new();
-        while let Some(row) = rows.next()? {
-            let values = (0..columns)
-                .map(|column| row.get_ref(column).map(own))
-                .collect::<Result<_, _>>()?;
-            answer.push(Row(values));
-        }
-        Ok(answer)
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let columns = statement.column_count();
+            bind(&mut statement, parameters)?;
+            let mut rows = statement.raw_query();
+            let mut answer = Vec::new();
+            while let Some(row) = rows.next()? {
+                let values = (0..columns)
+                    .map(|column| row.get_ref(column).map(own))
+                    .collect::<Result<_, _>>()?;
+                answer.push(Row(values));
+            }
+            Ok(answer)
+        })
     }
 
     pub(super) fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, Error> {
-        let mut statement = self.0.prepare_cached(sql)?;
-        bind(&mut statement, parameters)?;
-        let changed = statement.raw_execute()?;
-        Ok(changed as u64)
+        self.run(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            bind(&mut statement, parameters)?;
+            Ok(statement.raw_execute()? as u64)
+        })
     }
 
     pub(super) fn statement(&mut self, sql: &str) -> Result<(), Error> {
-        Ok(self.0.execute_batch(sql)?)
+        self.run(|connection| connection.execute_batch(sql))
     }
 
     /// Begins or ends a transaction.
@@ -442,18 +452,24 @@ impl Connection {
     }
 
     fn pragma(&mut self, sql: &str) -> Result<i64, Error> {
-        Ok(self.0.query_row(sql, [], |row| row.get(0))?)
+        self.run(|connection| connection.query_row(sql, [], |row| row.get(0)))
+    }
+
+    fn run<T>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        work(&self.connection).map_err(|error| Error::from_sqlite(&error, &self.path))
     }
 }
 
 /// Binds `$1`, `$2` … by their numbers. To SQLite they are names, numbered as they come in the text.
-fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> Result<(), Error> {
+fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> rusqlite::Result<()> {
     for index in 1..=statement.parameter_count() {
         let number = statement.parameter_name(index).and_then(|name| name.get(1..)?.parse().ok());
         let value = number.and_then(|number: usize| parameters.get(number.checked_sub(1)?));
         let Some(value) = value else {
-            let message = format!("a statement's parameter {index} has no value: this is a defect");
-            return Err(Error::new(ErrorKind::Other, message));
+            return Err(rusqlite::Error::InvalidParameterCount(parameters.len(), index));
         };
         statement.raw_bind_parameter(index, value)?;
     }

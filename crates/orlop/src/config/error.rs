@@ -38,6 +38,24 @@ pub(crate) enum ConfigError {
     Several(Vec<ConfigError>),
 }
 
+/// A refused configuration, and the warnings about it: a key that is missing may be there under a
+/// name with a mistake.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: ConfigError,
+    /// One line each.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.error)?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+    }
+}
+
 impl ConfigError {
     /// All of these as one; nothing if there are none.
     pub(super) fn of(mut errors: Vec<Self>) -> Result<(), Self> {

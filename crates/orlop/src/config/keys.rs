@@ -64,7 +64,7 @@ pub(super) static KEYS: &[Key] = &[
     key("loglevel", OneOf(&["error", "warn", "warning", "info", "debug"]), "", "").older("log.level"),
 
     section("storage.filesystem", "A folder of this machine").optional(),
-    key("storage.filesystem.rootdirectory", Path, "/var/lib/registry", "The folder for images and database; without a file, `$XDG_DATA_HOME/orlop`, else `$HOME/.local/share/orlop`"),
+    key("storage.filesystem.rootdirectory", Path, "/var/lib/registry", "The folder for images and database; without a file, `$XDG_DATA_HOME/orlop`, else `$HOME/.local/share/orlop`; where neither variable is set, the default"),
     key("storage.filesystem.maxthreads", Whole(0, i64::MAX), "", "Not needed"),
     section("storage.inmemory", "Memory; no parameters").optional().later(),
     key("storage.delete.enabled", Boolean, "false", "Whether clients may delete tags, manifests and blobs; `true` without a file"),

@@ -31,7 +31,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use error::ConfigError;
+use error::ConfigError;
+pub(crate) use error::Refused;
 pub(crate) use json_schema::json_schema;
 #[allow(unused_imports)] // For those who take the settings.
 pub(crate) use kind::Network;
@@ -98,23 +99,36 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
         mode: Mode,
-    ) -> Result<Loaded, ConfigError> {
-        let environment: BTreeMap<String, String> = environment.collect();
+    ) -> Result<Loaded, Refused> {
         let mut notes = Notes::new(mode);
-        let (mut tree, own_defaults) = match path {
-            Some(path) => (read_file(path, &mut notes)?, Vec::new()),
-            None => (nothing(), defaults::of_a_first_start(&environment).to_vec()),
-        };
-        normalize(&mut tree);
-        variables::overlay(&mut tree, &environment, &mut notes)?;
-        older::modernize(&mut tree, &mut notes)?;
-        check::check(&tree, &mut notes);
-        ConfigError::of(std::mem::take(&mut notes.errors))?;
-        defaults::fill(&mut tree, &own_defaults)?;
-        let config = settings::read(&tree, &mut notes)?;
+        let read = read(path, &environment.collect(), &mut notes);
         let Notes { warnings, unsupported, .. } = notes;
-        Ok(Loaded { config, warnings, unsupported, source: path.map(Path::to_owned), tree })
+        match read {
+            Ok((config, tree)) => {
+                let source = path.map(Path::to_owned);
+                Ok(Loaded { config, warnings, unsupported, source, tree })
+            }
+            Err(error) => Err(Refused { error, warnings }),
+        }
     }
+}
+
+fn read(
+    path: Option<&Path>,
+    environment: &BTreeMap<String, String>,
+    notes: &mut Notes,
+) -> Result<(Config, Node), ConfigError> {
+    let (mut tree, own_defaults) = match path {
+        Some(path) => (read_file(path, notes)?, Vec::new()),
+        None => (nothing(), defaults::of_a_first_start(environment).to_vec()),
+    };
+    normalize(&mut tree);
+    variables::overlay(&mut tree, environment, notes)?;
+    older::modernize(&mut tree, notes)?;
+    check::check(&tree, notes);
+    ConfigError::of(std::mem::take(&mut notes.errors))?;
+    defaults::fill(&mut tree, &own_defaults)?;
+    Ok((settings::read(&tree, notes)?, tree))
 }
 
 /// The variables of this process. What is not UTF-8 in them becomes U+FFFD, so that it is seen
@@ -183,8 +197,9 @@ fn read_file(path: &Path, notes: &mut Notes) -> Result<Node, ConfigError> {
     let file: Arc<str> = Arc::from(path.to_string_lossy());
     let parsed = yaml::file(&text, &file)?;
     notes.duplicates(&parsed.duplicates);
-    if parsed.root.get("version").is_none() {
-        return Err(ConfigError::NoVersion { file });
+    let is_section = matches!(parsed.root.value, Value::Map(_) | Value::Null);
+    if is_section && parsed.root.get("version").is_none() {
+        notes.errors.push(ConfigError::NoVersion { file });
     }
     Ok(parsed.root)
 }

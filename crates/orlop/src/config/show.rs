@@ -99,7 +99,16 @@ fn shown(text: &str, kind: Kind) -> String {
     match kind {
         _ if kind.is_secret() => MASK.to_owned(),
         Kind::Free => MASK.to_owned(),
+        Kind::Url | Kind::PathOrUrl => without_query(&without_password(text)),
         _ => without_password(text),
+    }
+}
+
+/// A query may hold a key. In other texts a question mark may be anything.
+fn without_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((url, _)) if url.contains("://") => format!("{url}?{MASK}"),
+        _ => url.to_owned(),
     }
 }
 
@@ -148,6 +157,8 @@ mod tests {
     fn passwords_in_urls_are_secrets() {
         assert_eq!(shown("https://ada:word@h/p", Kind::Url), "https://********@h/p");
         assert_eq!(shown("https://ada:w@rd@h/p", Kind::Text), "https://********@h/p");
+        assert_eq!(shown("https://h/p?key=word", Kind::PathOrUrl), "https://h/p?********");
+        assert_eq!(shown("/a?b", Kind::PathOrUrl), "/a?b");
         assert_eq!(shown("a@b", Kind::Text), "a@b");
         assert_eq!(shown("x", Kind::Secret), "********");
     }

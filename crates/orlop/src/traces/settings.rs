@@ -47,6 +47,12 @@ struct Reader<'a> {
     warnings: Vec<String>,
 }
 
+/// A variable that is set.
+struct Given {
+    name: String,
+    value: String,
+}
+
 impl Settings {
     /// What the variables ask for; `None` if they ask for no traces. Also what an operator has to
     /// know about them, without their values where these may be secret.
@@ -62,10 +68,12 @@ impl Reader<'_> {
         (self.variable)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    /// A variable for traces, or else the one for everything.
-    fn get_for_traces(&self, name: &str) -> Option<String> {
-        let own = self.get(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"));
-        own.or_else(|| self.get(&format!("OTEL_EXPORTER_OTLP_{name}")))
+    /// The variable for traces, or else the one for everything.
+    fn get_for_traces(&self, name: &str) -> Option<Given> {
+        ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].into_iter().find_map(|prefix| {
+            let name = format!("{prefix}{name}");
+            self.get(&name).map(|value| Given { name, value })
+        })
     }
 
     fn warn(&mut self, warning: impl Into<String>) {
@@ -94,43 +102,45 @@ impl Reader<'_> {
     }
 
     fn settings(&mut self) -> Option<Settings> {
-        let encoding = match self.get_for_traces("PROTOCOL").as_deref() {
-            None | Some("http/protobuf") => Encoding::Protobuf,
-            Some("http/json") => Encoding::Json,
-            Some(other) => {
-                self.warn(format!(
-                    "OTEL_EXPORTER_OTLP_PROTOCOL: {other:?} is not supported, so no traces are \
-                     sent; use http/protobuf and the collector's port for it, usually 4318"
-                ));
-                return None;
-            }
-        };
+        let encoding = self.encoding()?;
         let endpoint = self.endpoint()?;
         for name in ["CLIENT_KEY", "CLIENT_CERTIFICATE"] {
-            if self.get_for_traces(name).is_some() {
-                self.warn(format!("OTEL_EXPORTER_OTLP_{name} is not supported and has no effect"));
+            if let Some(Given { name, .. }) = self.get_for_traces(name) {
+                self.warn(format!("{name} is not supported and has no effect"));
             }
         }
-        let compression = self.get_for_traces("COMPRESSION");
-        if compression.is_some_and(|compression| compression != "none") {
-            self.warn("OTEL_EXPORTER_OTLP_COMPRESSION: traces are sent without compression");
+        if let Some(Given { name, value }) = self.get_for_traces("COMPRESSION")
+            && value != "none"
+        {
+            self.warn(format!("{name}: traces are sent without compression"));
         }
-        let headers = self.headers();
-        if !headers.is_empty() && !endpoint.is_protected() {
-            self.warn(
-                "OTEL_EXPORTER_OTLP_HEADERS: whoever is on the way to the collector can read \
-                 them; use https",
-            );
-        }
+        let headers = self.headers(&endpoint);
         Some(Settings {
             endpoint,
             headers,
             timeout: self.timeout(),
             encoding,
-            authorities: self.get_for_traces("CERTIFICATE").map(PathBuf::from),
+            authorities: self.get_for_traces("CERTIFICATE").map(|file| PathBuf::from(file.value)),
             sampler: self.sampler(),
             resource: self.resource(),
         })
+    }
+
+    fn encoding(&mut self) -> Option<Encoding> {
+        let Some(Given { name, value }) = self.get_for_traces("PROTOCOL") else {
+            return Some(Encoding::Protobuf);
+        };
+        match value.as_str() {
+            "http/protobuf" => Some(Encoding::Protobuf),
+            "http/json" => Some(Encoding::Json),
+            other => {
+                self.warn(format!(
+                    "{name}: {other:?} is not supported, so no traces are sent; use http/protobuf \
+                     and the collector's port for it, usually 4318"
+                ));
+                None
+            }
+        }
     }
 
     fn endpoint(&mut self) -> Option<Url> {
@@ -144,29 +154,33 @@ impl Reader<'_> {
         url.parse().map_err(|error| self.warn(format!("{name}: {error}; no traces are sent"))).ok()
     }
 
-    fn headers(&mut self) -> HeaderMap {
+    fn headers(&mut self, endpoint: &Url) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let list = self.get_for_traces("HEADERS").unwrap_or_default();
-        for (name, value) in self.pairs("OTEL_EXPORTER_OTLP_HEADERS", &list) {
+        let Some(list) = self.get_for_traces("HEADERS") else { return headers };
+        let variable = &list.name;
+        for (name, value) in self.pairs(variable, &list.value) {
             let header = HeaderName::from_str(&name).ok().zip(HeaderValue::from_str(&value).ok());
             let Some((name, mut value)) = header else {
-                self.warn("OTEL_EXPORTER_OTLP_HEADERS: something that is no header is left out");
+                self.warn(format!("{variable}: something that is no header is left out"));
                 continue;
             };
             value.set_sensitive(true);
             headers.insert(name, value);
         }
+        if !headers.is_empty() && !endpoint.is_protected() {
+            self.warn(format!(
+                "{variable}: whoever is on the way to the collector can read them; use https"
+            ));
+        }
         headers
     }
 
     fn timeout(&mut self) -> Duration {
-        let Some(text) = self.get_for_traces("TIMEOUT") else { return TIMEOUT };
-        match text.parse() {
+        let Some(Given { name, value }) = self.get_for_traces("TIMEOUT") else { return TIMEOUT };
+        match value.parse() {
             Ok(milliseconds) if milliseconds > 0 => Duration::from_millis(milliseconds),
             _ => {
-                self.warn(format!(
-                    "OTEL_EXPORTER_OTLP_TIMEOUT: expected milliseconds, found {text:?}; it is 10000"
-                ));
+                self.warn(format!("{name}: expected milliseconds, found {value:?}; it is 10000"));
                 TIMEOUT
             }
         }
@@ -343,13 +357,16 @@ mod tests {
         let (settings, warnings) = read(&[
             ("OTEL_TRACES_EXPORTER", "otlp,zipkin"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret,b\u{1}=secret,%ff=secret"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "soon"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
         ]);
         assert_eq!(settings.unwrap().timeout, TIMEOUT);
         assert_eq!(warnings.len(), 8, "{warnings:#?}");
-        assert!(!warnings.concat().contains("secret"), "{warnings:#?}");
+        let all = warnings.concat();
+        assert!(!all.contains("secret"), "{warnings:#?}");
+        assert!(all.contains("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: expected"), "{warnings:#?}");
     }
 }

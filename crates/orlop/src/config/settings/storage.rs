@@ -79,13 +79,15 @@ fn middleware(
         match entry.must_text("name")?.to_ascii_lowercase().as_str() {
             "redirect" => {
                 let is_url = |text: &str| kind::Kind::Url.accepts(text).then(|| text.to_owned());
-                let base_url = entry.must("options.baseurl", is_url).map_err(|error| {
-                    if options.is_set() {
-                        error
-                    } else {
-                        entry.unfit("name", "needs options.baseurl")
-                    }
-                })?;
+                let base_url =
+                    entry.must("options.baseurl", is_url).map_err(|error| match error {
+                        // In the table it is a text: other middleware takes it without a scheme.
+                        ConfigError::Wrong { origin, key, found, .. } if options.is_set() => {
+                            let expected = kind::Kind::Url.expected();
+                            ConfigError::Wrong { origin, key, expected, found }
+                        }
+                        _ => entry.unfit("name", "needs options.baseurl"),
+                    })?;
                 found.push(StorageMiddleware::Redirect { base_url });
             }
             "rewrite" => found.push(StorageMiddleware::Rewrite {

@@ -150,7 +150,7 @@ fn a_file_must_be_yaml_of_the_one_version() {
         ("log: {level: info}", "c.yml: version: expected a line"),
         ("version: 0.2", "c.yml:1:1: version: expected 0.1"),
         ("version: '0.10'", "found \"0.10\""),
-        ("just text", "c.yml: version: expected a line"),
+        ("just text", "c.yml:1:1: the file: expected a section"),
         ("version: [", "not valid YAML: "),
     ] {
         let message = load_file(text, &[]).expect_err(text);

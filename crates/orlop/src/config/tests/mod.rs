@@ -41,7 +41,7 @@ fn load(path: Option<&Path>, variables: Variables<'_>) -> Result<Loaded, String>
 
 fn load_as(path: Option<&Path>, variables: Variables<'_>, mode: Mode) -> Result<Loaded, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::load(path, variables, mode).map_err(|error| error.to_string())
+    Config::load(path, variables, mode).map_err(|refused| refused.error.to_string())
 }
 
 /// The configuration of `version: 0.1` and these lines; it must be free of warnings.
