@@ -95,8 +95,12 @@ impl Blobs for FileSystem {
         blocking(move || {
             let failed = |error| Error::new("open", &path, error);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
-            if file.metadata().map_err(failed)?.len() < received {
+            let length = file.metadata().map_err(failed)?.len();
+            if length < received {
                 return Err(failed(io::ErrorKind::NotFound.into()));
+            }
+            if length > received {
+                file.set_len(received).map_err(failed)?;
             }
             let upload = Box::new(FileUpload { store, path, file, length: received });
             Ok(if same_boot { Resumed::Whole(upload) } else { Resumed::Unsure(upload) })

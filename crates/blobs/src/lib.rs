@@ -38,7 +38,7 @@ pub trait Blobs: Send + Sync + 'static {
     fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>>;
 
     /// Goes on with an upload of which `received` bytes are known to have arrived; whatever came
-    /// after them is overwritten. `state` is what [`Upload::state`] said when they were counted.
+    /// after them is thrown away. `state` is what [`Upload::state`] said when they were counted.
     ///
     /// [`Resumed::Unsure`] says that the bytes may not be what was written (power was lost), and
     /// must be read again by [`Blobs::read_upload`]. [`ErrorKind::NotFound`] if there is no such upload,

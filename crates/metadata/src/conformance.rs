@@ -241,24 +241,36 @@ async fn lists_referrers(metadata: &Metadata) -> Outcome {
     }
     push_manifest(metadata, "refer", b"no", &[], None).await?;
     push_manifest(metadata, "other", b"r9", &[], Some(subject)).await?;
-    let page = |kind: Option<&'static str>, last: Option<Digest>| async move {
+    let page = |kind: Option<&'static str>, page: manifests::Page| async move {
         let repository = name("refer")?;
-        let input = (repository, subject, kind, last);
+        let input = (repository, subject, kind, page);
         let found = metadata
-            .read(&input, |tx, (repository, subject, kind, last)| {
-                Box::pin(manifests::referrers(tx, repository, subject, *kind, last.as_ref(), 3))
+            .read(&input, |tx, (repository, subject, kind, page)| {
+                Box::pin(manifests::referrers(tx, repository, subject, *kind, *page))
             })
             .await?;
         Ok::<_, Box<dyn StdError + Send + Sync>>(found)
     };
-    let first = page(None, None).await?;
+    let three = manifests::Page { last: None, limit: 3, bytes: u64::MAX };
+    let first = page(None, three).await?;
+    ensure(first.more, "the first page is not all")?;
+    let first = first.list;
     let last = first.last().ok_or("a first page")?.digest;
-    let second = page(None, Some(last)).await?;
-    let found = first.iter().chain(&second).map(|referrer| referrer.digest).collect::<Vec<_>>();
+    let second = page(None, manifests::Page { last: Some(last), ..three }).await?;
+    ensure(!second.more, "nothing after the second page")?;
+    let both = first.iter().chain(&second.list);
+    let found = both.map(|referrer| referrer.digest).collect::<Vec<_>>();
     ensure(found == expected.into_iter().collect::<Vec<_>>(), "all, in order, over two pages")?;
     ensure(first.iter().all(|r| r.annotations.as_deref() == Some("{\"a\":\"b\"}")), "annotations")?;
-    ensure(page(Some("application/kind"), None).await?.len() == 3, "filtered")?;
-    ensure(page(Some("application/other"), None).await?.is_empty(), "filtered out")
+    let filtered = page(Some("application/kind"), three).await?;
+    ensure(filtered.list.len() == 3, "filtered")?;
+    let filtered = page(Some("application/other"), three).await?;
+    ensure(filtered.list.is_empty() && !filtered.more, "filtered out")?;
+    for (bytes, count) in [(0, 1), (2 * manifests::Page::ROW_BYTES + 20, 2)] {
+        let short = page(None, manifests::Page { bytes, ..three }).await?;
+        ensure(short.list.len() == count && short.more, "no more than a page may have")?;
+    }
+    Ok(())
 }
 
 async fn keeps_uploads(metadata: &Metadata) -> Outcome {

@@ -140,7 +140,8 @@ pub async fn find_id(
     row.map(|row| row.integer(0).map(ManifestId)).transpose()
 }
 
-/// Writes the manifest down, or what changed about it if it is there already.
+/// Writes the manifest down. One that is there already stays what it is: its type, which may come
+/// from the header of a request, is that of all its tags.
 pub async fn put(
     tx: &mut Tx,
     repository: RepositoryId,
@@ -150,7 +151,7 @@ pub async fn put(
 ) -> Result<ManifestId, Error> {
     let sql = "INSERT INTO manifests (repository_id, digest, blob_id, media_type, artifact_type, \
                subject, annotations, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-               ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type \
+               ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = manifests.media_type \
                RETURNING id";
     let parameters = [
         repository.0.into(),
@@ -188,41 +189,81 @@ pub async fn delete(tx: &mut Tx, repository: RepositoryId, digest: &Digest) -> R
     Ok(deleted)
 }
 
-/// Up to `limit` manifests whose subject is `subject`, after the one called `last`, in the order
-/// of their digests. Only those of `artifact_type`, if it is given.
+/// Which part of a list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Only what comes after this one.
+    pub last: Option<Digest>,
+    /// How many at most.
+    pub limit: u64,
+    /// About how many bytes all of them may have. The first is taken whatever it has.
+    pub bytes: u64,
+}
+
+impl Page {
+    /// What a row counts beside its annotations, in bytes.
+    pub const ROW_BYTES: u64 = 300;
+}
+
+/// Referrers of one manifest.
+#[derive(Clone, Debug)]
+pub struct Referrers {
+    /// In the order of their digests.
+    pub list: Vec<Referrer>,
+    /// Whether there are more after the last one.
+    pub more: bool,
+}
+
+/// A page of the manifests whose subject is `subject`. Only those of `artifact_type`, if it is
+/// given.
 pub async fn referrers(
     tx: &mut Tx,
     repository: &RepositoryName,
     subject: &Digest,
     artifact_type: Option<&str>,
-    last: Option<&Digest>,
-    limit: u64,
-) -> Result<Vec<Referrer>, Error> {
+    page: Page,
+) -> Result<Referrers, Error> {
+    let last = page.last.map_or_else(Vec::new, |last| last.to_bytes());
+    let of = |limit| {
+        [
+            repository.as_str().into(),
+            subject.into(),
+            last.as_slice().into(),
+            artifact_type.unwrap_or("").into(),
+            crate::sql_size(limit),
+        ]
+    };
+    // Sizes first: what is not taken is not read.
+    let sql = "SELECT COALESCE(octet_length(m.annotations), 0) \
+               FROM repositories r JOIN manifests m ON m.repository_id = r.id \
+               WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3 \
+               AND (m.artifact_type = $4 OR $4 = '') ORDER BY m.digest LIMIT $5";
+    let sizes = tx.query(sql, &of(page.limit.saturating_add(1))).await?;
+    let mut bytes = 0;
+    let mut count = 0;
+    for row in &sizes {
+        bytes += Page::ROW_BYTES + row.unsigned(0)?;
+        if count == page.limit || (bytes > page.bytes && count > 0) {
+            break;
+        }
+        count += 1;
+    }
     let sql = "SELECT m.digest, m.media_type, b.size, m.artifact_type, m.annotations \
                FROM repositories r JOIN manifests m ON m.repository_id = r.id \
                JOIN blobs b ON b.id = m.blob_id \
                WHERE r.name = $1 AND m.subject = $2 AND m.digest > $3 \
                AND (m.artifact_type = $4 OR $4 = '') ORDER BY m.digest LIMIT $5";
-    let last = last.map_or_else(Vec::new, Digest::to_bytes);
-    let parameters = [
-        repository.as_str().into(),
-        subject.into(),
-        last.as_slice().into(),
-        artifact_type.unwrap_or("").into(),
-        crate::sql_size(limit),
-    ];
-    let rows = tx.query(sql, &parameters).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Referrer {
-                digest: row.digest(0)?,
-                media_type: row.text(1)?,
-                size: row.unsigned(2)?,
-                artifact_type: row.optional_text(3)?,
-                annotations: row.optional_text(4)?,
-            })
+    let rows = tx.query(sql, &of(count)).await?;
+    let list = rows.iter().map(|row| {
+        Ok(Referrer {
+            digest: row.digest(0)?,
+            media_type: row.text(1)?,
+            size: row.unsigned(2)?,
+            artifact_type: row.optional_text(3)?,
+            annotations: row.optional_text(4)?,
         })
-        .collect()
+    });
+    Ok(Referrers { list: list.collect::<Result<_, Error>>()?, more: sizes.len() as u64 > count })
 }
 
 /// A manifest and what it names, for going through everything.

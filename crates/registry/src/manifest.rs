@@ -23,7 +23,7 @@ pub struct ManifestPush {
     pub content_type: Option<String>,
     /// The manifest, kept byte for byte.
     pub content: Bytes,
-    /// What must be true of `reference` now.
+    /// What must be true now of every tag that it would set; of `reference`, if it would set none.
     pub preconditions: Vec<Precondition>,
     /// The classes of content that the client may push there, where the configuration looks at
     /// classes at all.
@@ -102,8 +102,8 @@ impl Registry {
         };
 
         self.ensure_adopted(&accepted.push.repository).await?;
-        // Asked before the bytes are stored, so that a refused manifest costs no space, and again
-        // in the transaction, where the answer counts.
+        // Asked before the bytes are stored, so that a refused manifest seldom costs space, and
+        // again in the transaction, where the answer counts.
         self.metadata().read(&accepted, |tx, accepted| Box::pin(check(tx, accepted))).await?;
         let content = accepted.push.content.clone();
         accepted.blob.location = self.blobs().put(&sha256, content.clone()).await?;
@@ -204,7 +204,9 @@ fn forbidden_urls(config: &Config, parsed: &Manifest) -> Vec<String> {
 /// Refuses a manifest whose condition does not hold or whose references are missing.
 async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     let push = &accepted.push;
-    check_preconditions(tx, &push.repository, &push.reference, &push.preconditions).await?;
+    for target in targets(accepted) {
+        check_preconditions(tx, &push.repository, &target, &push.preconditions).await?;
+    }
     let repository = repositories::find(tx, &push.repository).await?;
     let mut missing = Vec::new();
     for (digest, kind) in &accepted.required {
@@ -224,6 +226,14 @@ async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::ManifestReferences { urls: urls.clone(), missing })
+}
+
+/// What the conditions of a push are about: the tags that it would move, or else the manifest.
+fn targets(accepted: &Accepted) -> Vec<Reference> {
+    if accepted.tags.is_empty() {
+        return vec![accepted.push.reference.clone()];
+    }
+    accepted.tags.iter().cloned().map(Reference::Tag).collect()
 }
 
 /// Refuses what a client wants to do with `reference` if it is not what the client believes.

@@ -15,6 +15,13 @@ use crate::{Error, Registry};
 /// Entries of an index under the referrers tag that a page looks at, at most.
 const MAX_TAGGED: usize = 5000;
 
+/// About how many bytes a page may have: what clients still take of an index. One referrer is on it
+/// in any case.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// About what a descriptor has beside its annotations.
+const DESCRIPTOR_BYTES: u64 = manifests::Page::ROW_BYTES;
+
 /// Which referrers are asked for.
 #[derive(Clone, Debug)]
 pub struct ReferrersQuery {
@@ -44,14 +51,9 @@ impl Registry {
     pub async fn list_referrers(&self, query: &ReferrersQuery) -> Result<ReferrersPage, Error> {
         self.ensure_adopted(&query.repository).await?;
         let tagged = self.tagged_referrers(query).await?;
-        let mut found = self
-            .metadata()
+        self.metadata()
             .read(&(query, tagged), |tx, (query, tagged)| Box::pin(find(tx, query, tagged)))
-            .await?;
-        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Ok(ReferrersPage { descriptors: found, more })
+            .await
     }
 
     /// What the index under the referrers tag lists for this page, if there is one: in the order
@@ -88,22 +90,24 @@ impl Registry {
     }
 }
 
-/// One referrer more than the page holds, so that its end is known.
 async fn find(
     tx: &mut Tx,
     query: &ReferrersQuery,
     tagged: &[Descriptor],
-) -> Result<Vec<Descriptor>, Error> {
-    let limit = query.limit.saturating_add(1);
-    let artifact_type = query.artifact_type.as_deref();
-    let last = query.last.as_ref();
-    let repository = &query.repository;
-    let stored =
-        manifests::referrers(tx, repository, &query.subject, artifact_type, last, limit).await?;
+) -> Result<ReferrersPage, Error> {
+    let stored = manifests::referrers(
+        tx,
+        &query.repository,
+        &query.subject,
+        query.artifact_type.as_deref(),
+        manifests::Page { last: query.last, limit: query.limit, bytes: MAX_BYTES },
+    )
+    .await?;
     let mut found: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-    if let Some(id) = repositories::find(tx, repository).await? {
+    if let Some(id) = repositories::find(tx, &query.repository).await? {
         for descriptor in tagged {
-            if found.len() as u64 == limit {
+            // One more than the page holds, so that its end is known.
+            if found.len() as u64 > query.limit {
                 break;
             }
             // The index may list what was deleted since.
@@ -112,9 +116,34 @@ async fn find(
             }
         }
     }
-    found.extend(stored.into_iter().map(|referrer| (referrer.digest, describe(referrer))));
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    Ok(found.into_values().take(limit).collect())
+    // What follows the last of these was not read.
+    let end = stored.list.last().map(|referrer| referrer.digest).filter(|_| stored.more);
+    found.extend(stored.list.into_iter().map(|referrer| (referrer.digest, describe(referrer))));
+    Ok(page(found, query.limit, end))
+}
+
+/// As much of `found` as a page holds; nothing after `end`, if there is more than that.
+fn page(found: BTreeMap<Digest, Descriptor>, limit: u64, end: Option<Digest>) -> ReferrersPage {
+    let mut page = ReferrersPage { descriptors: Vec::new(), more: end.is_some() };
+    let mut bytes = 0;
+    for (digest, descriptor) in found {
+        bytes += size(&descriptor);
+        let is_full = page.descriptors.len() as u64 >= limit || bytes > MAX_BYTES;
+        let is_behind = end.is_some_and(|end| digest > end);
+        if is_behind || (is_full && !page.descriptors.is_empty()) {
+            page.more = true;
+            break;
+        }
+        page.descriptors.push(descriptor);
+    }
+    page
+}
+
+/// About how many bytes it has in an answer.
+fn size(descriptor: &Descriptor) -> u64 {
+    let annotations = descriptor.annotations.iter();
+    let annotations = annotations.map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    DESCRIPTOR_BYTES + annotations as u64
 }
 
 fn describe(referrer: Referrer) -> Descriptor {

@@ -9,7 +9,8 @@ use tokio::sync::OwnedMutexGuard;
 use crate::Error;
 
 /// How long a request waits for the one that is writing to its upload. A client whose connection
-/// broke comes back before the server has noticed; that is settled in well under a second.
+/// broke comes back before the server has noticed; that is settled in well under a second, unless
+/// nothing tells the server that the connection is gone.
 pub const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The uploads that requests are at work on.

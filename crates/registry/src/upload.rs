@@ -187,7 +187,15 @@ impl Session {
             return Err(Error::ChunkOutOfOrder { received: before, start });
         }
         loop {
-            let (next, received) = receiver.receive(&mut chunks).await?;
+            let (next, received) = match receiver.receive(&mut chunks).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    // Opened again, it has no more than what was counted: on a full disk the rest
+                    // would be in everybody's way.
+                    let _ = self.resume().await;
+                    return Err(error);
+                }
+            };
             receiver = next;
             match received {
                 // With a range, its end decides whether the bytes count at all.

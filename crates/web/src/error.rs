@@ -70,6 +70,13 @@ impl Error {
             .with_status(StatusCode::NOT_FOUND)
     }
 
+    /// A request that does not say which host it is for, or says it twice (RFC 9112 §3.2): whoever
+    /// forwarded it may have read it in another way.
+    pub(crate) fn host() -> Self {
+        Self::new(ErrorCode::Unsupported, "a request has one Host header")
+            .with_status(StatusCode::BAD_REQUEST)
+    }
+
     /// A health check fails: nothing is answered until it is good again.
     pub(crate) fn unhealthy() -> Self {
         Self::new(ErrorCode::Unavailable, ErrorCode::Unavailable.message())

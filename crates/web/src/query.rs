@@ -46,7 +46,8 @@ pub(crate) fn encode(value: &str) -> Cow<'_, str> {
 
 fn decode(text: &str) -> String {
     let text = text.replace('+', " ");
-    percent_decode_str(&text).decode_utf8_lossy().into_owned()
+    // No name has either; both come before all names; and PostgreSQL refuses to look for U+0000.
+    percent_decode_str(&text).decode_utf8_lossy().replace('\0', "\u{1}")
 }
 
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod tests {
         assert_eq!(query.all("tag").collect::<Vec<_>>(), ["a", "b c"]);
         assert_eq!(query.get("empty"), Some(""));
         assert_eq!(query.get("missing"), None);
+        assert_eq!(Query::parse(Some("last=a%00")).get("last"), Some("a\u{1}"));
     }
 
     #[test]

@@ -29,7 +29,6 @@ pub struct RequestBody {
     /// The client waits for a sign before it sends the body: nothing to linger for. (One that
     /// announces this and sends all the same may lose the answer.)
     waits_for_continue: bool,
-    lingers: bool,
     silence: Option<Pin<Box<Sleep>>>,
 }
 
@@ -50,14 +49,7 @@ impl RequestBody {
             .get(http::header::EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let body = (!body.is_end_stream()).then(|| body.map_err(|_| Interrupted).boxed_unsync());
-        Self { body, waits_for_continue, lingers: true, silence: None }
-    }
-
-    /// Where the protocol itself lets an answer overtake the request (HTTP/2).
-    #[must_use]
-    pub fn without_lingering(mut self) -> Self {
-        self.lingers = false;
-        self
+        Self { body, waits_for_continue, silence: None }
     }
 
     /// The bytes as they come.
@@ -126,7 +118,7 @@ impl Drop for RequestBody {
         let Some(body) = self.body.take() else {
             return;
         };
-        if !self.lingers || self.waits_for_continue || body.is_end_stream() {
+        if self.waits_for_continue || body.is_end_stream() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

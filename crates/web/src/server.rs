@@ -285,7 +285,7 @@ async fn serve_http2(
         let request_activity = seen.begin();
         async move {
             let (mut parts, body) = request.into_parts();
-            let body = RequestBody::new(&parts.headers, body).without_lingering();
+            let body = RequestBody::new(&parts.headers, body);
             name_host(&mut parts);
             let response = service.handle(parts, body, connection).await;
             Ok::<_, Infallible>(response.map(|body| request_activity.watch(body)))
@@ -348,7 +348,12 @@ fn log_end(peer: Peer, ended: Option<&hyper::Result<()>>) {
 
 fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_BUFFER);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        // Who has said all there is to say may still listen: `nc -N`, some proxies.
+        .half_close(true);
     builder
 }
 

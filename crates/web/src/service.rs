@@ -7,7 +7,7 @@ use std::time::Instant;
 use auth::{Access, Caller, TOKEN_PATH};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use net::proxies::Trusted;
 use oci::{Digest, ErrorCode};
 use registry::Registry;
@@ -94,11 +94,13 @@ impl Service {
         let is_v2 = matches!(path, Route::Token | Route::V2(_));
         let trace = Trace::begin(&parts, &path, connection, client, &id, &self.shared.config.urls);
 
-        let (user, result) = if self.shared.config.health.is_good() {
+        let (user, result) = if !self.shared.config.health.is_good() {
+            (None, Err(Error::unhealthy()))
+        } else if !has_one_host(&parts) {
+            (None, Err(Error::host()))
+        } else {
             let answer = self.answer(&parts, body, path, connection, client);
             trace.within(&id, answer).await
-        } else {
-            (None, Err(Error::unhealthy()))
         };
         let code = result.as_ref().err().map(Error::code);
         let mut response = result.unwrap_or_else(Error::into_response);
@@ -184,6 +186,12 @@ impl Service {
             Route::Unknown => Err(Error::path()),
         }
     }
+}
+
+/// HTTP/1.0 may have none.
+fn has_one_host(parts: &Parts) -> bool {
+    let count = parts.headers.get_all(header::HOST).iter().count();
+    count == 1 || (count == 0 && parts.version != Version::HTTP_11)
 }
 
 /// The halves of the URL space.

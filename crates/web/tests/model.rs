@@ -263,7 +263,9 @@ impl Run {
         let reference = by_tag.map_or(digest.clone(), str::to_owned);
         let query = tag.map_or(String::new(), |tag| format!("?tag={tag}"));
 
-        let condition = self.invent_condition(name, &reference);
+        let tags = by_tag.into_iter().chain(tag).collect::<BTreeSet<_>>();
+        let targets = if tags.is_empty() { [reference.as_str()].into() } else { tags };
+        let condition = self.invent_condition(name, &targets);
         let mut put =
             self.registry.request(Method::PUT, format!("/v2/{name}/manifests/{reference}{query}"));
         if let Some((header, value, _)) = &condition {
@@ -370,21 +372,22 @@ impl Run {
         }
     }
 
-    /// A condition, and whether it holds.
+    /// A condition, and whether it holds for all of these.
     fn invent_condition(
         &mut self,
         name: &'static str,
-        reference: &str,
+        targets: &BTreeSet<&str>,
     ) -> Option<(&'static str, String, bool)> {
-        let current = self.model.manifest(name, reference).map(|(digest, _)| digest);
+        let current = |target: &&str| self.model.manifest(name, target).map(|(digest, _)| digest);
+        let current = targets.iter().map(current).collect::<Vec<_>>();
         let guess = self.some_manifest(name);
         let tag = format!("\"{guess}\"");
-        let is_guess = current.as_ref() == Some(&guess);
+        let is_guess = |found: &Option<String>| found.as_ref() == Some(&guess);
         match self.random.below(12) {
-            0 => Some(("if-match", "*".to_owned(), current.is_some())),
-            1 => Some(("if-none-match", "*".to_owned(), current.is_none())),
-            2 => Some(("if-match", tag, is_guess)),
-            3 => Some(("if-none-match", tag, !is_guess)),
+            0 => Some(("if-match", "*".to_owned(), current.iter().all(Option::is_some))),
+            1 => Some(("if-none-match", "*".to_owned(), current.iter().all(Option::is_none))),
+            2 => Some(("if-match", tag, current.iter().all(is_guess))),
+            3 => Some(("if-none-match", tag, !current.iter().any(is_guess))),
             _ => None,
         }
     }

@@ -36,7 +36,8 @@ impl Operated {
     }
 
     async fn ask(&self, method: Method, path: &str) -> (u16, String) {
-        let request = Request::builder().method(method).uri(path).body(()).unwrap();
+        let request = Request::builder().method(method).uri(path).header("host", "registry.test");
+        let request = request.body(()).unwrap();
         let (parts, ()) = request.into_parts();
         let body = RequestBody::new(&parts.headers, Empty::new());
         let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));

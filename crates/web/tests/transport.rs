@@ -116,7 +116,48 @@ async fn an_early_refusal_overtakes_the_body() {
     assert_eq!(response.status(), 400);
     let text = within(response.into_body().collect()).await.unwrap().to_bytes();
     assert!(text.starts_with(b"{\"errors\""), "{text:?}");
-    drop(sender);
+    // What the client had begun to send is taken: some forget the answer where it is not.
+    for _ in 0..40 {
+        sender.send(vec![0; 64 << 10]).await;
+    }
+    within(sender.taken()).await;
+    assert!(!sender.is_broken());
+}
+
+#[tokio::test]
+async fn who_has_finished_speaking_still_gets_the_answer() {
+    let server = Server::start_plain(false, absolute).await;
+    let content: Vec<u8> = (0..5_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+    let digest = server.registry.push_blob("a", &content).await;
+    for request in [
+        format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n"),
+        format!("GET /v2/a/blobs/{digest} HTTP/1.0\r\n\r\n"),
+    ] {
+        let mut socket = within(TcpStream::connect(server.address)).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within(socket.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.ends_with(&content), "{} bytes", answer.len());
+    }
+}
+
+/// RFC 9112 §3.2.
+#[tokio::test]
+async fn a_request_has_one_host() {
+    let server = Server::start_plain(false, absolute).await;
+    for (head, status) in [
+        ("GET /v2/ HTTP/1.1\r\n\r\n", 400),
+        ("GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET /v2/ HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET /v2/ HTTP/1.0\r\n\r\n", 200),
+    ] {
+        let mut socket = within(TcpStream::connect(server.address)).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let answer = within(read_answer(&mut socket, "GET /v2/")).await.unwrap().unwrap();
+        assert_eq!(answer.status, status, "{head}");
+    }
 }
 
 #[tokio::test]

@@ -56,8 +56,7 @@ pub(super) fn full(stage: &Stage) -> Result<()> {
     })
 }
 
-/// An upload that stops for want of space must not keep others from theirs,
-/// once it is cancelled.
+/// An upload that stops for want of space must not keep others from theirs.
 pub(super) fn filled_by_upload(stage: &Stage) -> Result<()> {
     small_disk(stage)?;
     stage.with_registry(|registry| {
@@ -69,6 +68,7 @@ pub(super) fn filled_by_upload(stage: &Stage) -> Result<()> {
         refused(answer, 507, "UNAVAILABLE").context("a chunk larger than the disk")?;
         registry.http.read_whole(REPOSITORY, "before").context("a pull from a full disk")?;
         http.get(&location)?.expect(204).context("the upload that did not fit")?;
+        push_image(registry, "beside").context("beside the upload that did not fit")?;
         http.send("DELETE", &location, &[], ())?
             .expect(204)
             .context("cancelling the upload that did not fit")?;

@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use super::json::{ObjectError, is_too_deep, read_list, read_object};
 use super::{MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError, ManifestKind};
 use crate::media_type::{
-    DOCKER_MANIFEST, OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST, essence, is_manifest_list_like,
-    is_schema1,
+    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST,
+    is_manifest_list_like, is_schema1, without_parameters,
 };
 use crate::text::excerpt;
 use crate::{Descriptor, Digest, DigestError, Platform};
 
 pub(super) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Manifest, ManifestError> {
-    let header = content_type.map(essence).filter(|header| !header.is_empty());
+    let header = content_type.map(name).filter(|header| !header.is_empty());
     if header.as_deref().is_some_and(is_schema1) {
         return Err(ManifestError::Schema1);
     }
@@ -123,25 +123,34 @@ fn declared_type(
     document: &Document<'_>,
 ) -> Result<Option<String>, ManifestError> {
     let body = top_level::<String>(document.media_type, "mediaType", "a string")?
-        .map(|body| essence(&body))
+        .map(|body| name(&body))
         .filter(|body| !body.is_empty());
     if body.as_deref().is_some_and(is_schema1) {
         return Err(ManifestError::Schema1);
     }
     if let (Some(header), Some(body)) = (&header, &body)
-        && header != body
+        && !header.eq_ignore_ascii_case(body)
     {
         return Err(ManifestError::MediaTypeMismatch {
             header: excerpt_of_type(header),
             body: excerpt_of_type(body),
         });
     }
-    match header.or(body) {
-        Some(other) if !other.ends_with("json") => {
+    match body.or(header) {
+        Some(other) if !other.to_ascii_lowercase().ends_with("json") => {
             Err(ManifestError::MediaTypeUnsupported { media_type: excerpt_of_type(&other) })
         }
         declared => Ok(declared),
     }
+}
+
+/// The name of a type, without parameters. Those that mean something here are in lower case; others
+/// are kept as they are written.
+fn name(media_type: &str) -> String {
+    let known = [DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST];
+    let written = without_parameters(media_type);
+    let known = known.into_iter().find(|known| known.eq_ignore_ascii_case(written));
+    known.unwrap_or(written).to_owned()
 }
 
 fn schema_version(

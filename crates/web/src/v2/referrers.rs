@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::service::{Request, json_of, parse_digest};
 use crate::v2::paging;
 
-/// Referrers on a page: what fits into an index that clients still take.
+/// Referrers on a page. It ends before, where there is much to say about each.
 const MAX_PAGE: u64 = 1000;
 
 #[derive(Serialize)]
@@ -33,7 +33,9 @@ pub(crate) async fn handle(
             Error::new(ErrorCode::DigestInvalid, format!("last must be a digest: {error}"))
         })?),
     };
-    let kind = request.query().get("artifactType").filter(|kind| !kind.is_empty());
+    // No type has a space: it was a plus that was not escaped (`application/spdx+json`).
+    let kind = request.query().get("artifactType").map(|kind| kind.replace(' ', "+"));
+    let kind = kind.as_deref().filter(|kind| !kind.is_empty());
     let query = ReferrersQuery {
         repository: repository.clone(),
         subject,

@@ -487,6 +487,57 @@ async fn the_entity_tag_of_a_pull_is_the_condition_of_a_push() {
     }
 }
 
+/// A push by digest names its tags beside it, and the condition is about them.
+#[tokio::test]
+async fn a_condition_is_about_every_tag_of_a_push() {
+    let registry = TestRegistry::new().await;
+    let first = registry.push_image("a/b", "prod", "first").await;
+    let second = registry.push_image_parts("a/b", "second").await;
+    let digest = sha256(second.as_bytes());
+    let put = async |target: &str, header: &str, value: &str| {
+        let put = registry.request(Method::PUT, target).header(header, value);
+        put.body(second.clone()).send().await
+    };
+    for reference in [digest.as_str(), "new"] {
+        let target = format!("/v2/a/b/manifests/{reference}?tag=prod");
+        put(&target, "if-none-match", "*").await.refused(412, "PRECONDITION_FAILED");
+    }
+    registry.get("/v2/a/b/manifests/new").await.expect(404);
+    let target = format!("/v2/a/b/manifests/{digest}?tag=prod");
+    put(&target, "if-match", &format!("\"{digest}\"")).await.refused(412, "PRECONDITION_FAILED");
+    put(&target, "if-match", &format!("\"{first}\"")).await.expect(201);
+    let target = format!("/v2/a/b/manifests/{digest}?tag=other");
+    put(&target, "if-none-match", "*").await.expect(201);
+}
+
+/// Else a push to one tag would change what all others are.
+#[tokio::test]
+async fn a_manifest_stays_of_the_type_that_it_was_pushed_as() {
+    let registry = TestRegistry::new().await;
+    let mut manifest = image_value(b"{}", &[]);
+    manifest.as_object_mut().unwrap().remove("mediaType");
+    registry.push_blob("a/b", b"{}").await;
+    let manifest = manifest.to_string();
+    registry.push_manifest("a/b", "v1", OCI_MANIFEST, &manifest).await;
+    registry.push_manifest("a/b", "other", "application/json", &manifest).await;
+    for tag in ["v1", "other"] {
+        let answer = registry.get(format!("/v2/a/b/manifests/{tag}")).await.status(200);
+        assert_eq!(answer.header("content-type"), OCI_MANIFEST);
+    }
+}
+
+#[tokio::test]
+async fn the_name_of_an_unknown_type_keeps_its_capitals() {
+    let registry = TestRegistry::new().await;
+    let kind = "application/vnd.Example.Thing.v1+json";
+    let mut manifest = image_value(b"{}", &[]);
+    manifest["mediaType"] = kind.into();
+    registry.push_blob("a/b", b"{}").await;
+    registry.push_manifest("a/b", "v1", kind, &manifest.to_string()).await;
+    let answer = registry.get("/v2/a/b/manifests/v1").await.status(200);
+    assert_eq!(answer.header("content-type"), kind);
+}
+
 /// RFC 9110 §5.2: several lines of a list are one list.
 #[tokio::test]
 async fn conditions_may_come_in_several_lines() {

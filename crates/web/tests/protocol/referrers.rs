@@ -109,6 +109,41 @@ async fn the_subject_may_come_later_and_may_go() {
 }
 
 #[tokio::test]
+async fn a_page_is_no_longer_than_clients_take() {
+    let registry = TestRegistry::new().await;
+    let subject = registry.push_image("a/b", "v1", "image").await;
+    let mut expected = Vec::new();
+    for letter in ["a", "b", "c", "d", "e"] {
+        let note = letter.repeat(1_500_000);
+        expected.push(push_artifact(&registry, &subject, SIGNATURE, &note).await);
+    }
+    expected.sort_unstable();
+    let mut next = Some(format!("/v2/a/b/referrers/{subject}"));
+    let mut found = Vec::new();
+    while let Some(target) = next {
+        let page = list(&registry, &target).await;
+        assert!(page.body.len() <= 4 << 20, "{}", page.body.len());
+        found.extend(digests(&page));
+        next = page.get("link").map(|link| {
+            let (target, _) = link.trim_start_matches('<').split_once('>').unwrap();
+            target.to_owned()
+        });
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_plus_in_a_type_need_not_be_escaped() {
+    let registry = TestRegistry::new().await;
+    let subject = registry.push_image("a/b", "v1", "image").await;
+    let sbom = push_artifact(&registry, &subject, SBOM, "sbom").await;
+    for kind in [SBOM, &SBOM.replace('+', "%2B")] {
+        let target = format!("/v2/a/b/referrers/{subject}?artifactType={kind}");
+        assert_eq!(digests(&list(&registry, &target).await), [sbom.as_str()]);
+    }
+}
+
+#[tokio::test]
 async fn referrers_are_those_of_the_repository() {
     let registry = TestRegistry::new().await;
     let subject = registry.push_image("a/b", "v1", "image").await;

@@ -34,6 +34,11 @@ impl Sender {
         let _ = self.0.reserve().await;
     }
 
+    /// Whether nobody takes any more.
+    pub fn is_broken(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// The connection breaks.
     pub async fn break_off(self) {
         let _ = self.0.send(Err(Broken)).await;
