@@ -128,7 +128,12 @@ fn command_line(stage: &Stage) -> Result<()> {
     std::fs::create_dir_all(&broken)?;
     std::fs::write(broken.join("link"), "")?;
 
+    let found = orlop(stage, "garbage-collect").args(["--dry-run"]).text()?;
+    ensure!(found.contains("0 manifests eligible for deletion"), "{found}");
+    ensure!(!stage.path(STORE).join("orlop").exists(), "a dry run has taken the store over");
     let text = orlop(stage, "export").fail()?;
+    ensure!(text.contains("orlop import"), "{text}");
+    let text = orlop(stage, "garbage-collect").args(["--dry-run"]).fail()?;
     ensure!(text.contains("orlop import"), "{text}");
     let text = said_of("import", Some("--dry-run"))?;
     ensure!(text.contains("would import 5 repositories"), "{text}");

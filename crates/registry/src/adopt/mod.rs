@@ -182,9 +182,8 @@ impl Registry {
             State::Never => (Rule::Merge, false),
             State::Done(since) => (Rule::Update { since }, false),
             State::Exported(_) if !any => {
-                let known =
-                    self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await?;
-                return Ok(if known == 0 { Adoption::Nothing } else { Adoption::LinksGone });
+                let gone = self.has_repositories().await?;
+                return Ok(if gone { Adoption::LinksGone } else { Adoption::Nothing });
             }
             State::Exported(_) | State::Exporting => (Rule::Mirror, false),
         };
@@ -207,6 +206,24 @@ impl Registry {
         };
         self.shared.round.begin(rule, earlier);
         Ok(Adoption::Begun { resumed })
+    }
+
+    /// Whether [`Self::begin_adoption`] would begin a round, go on with one, or find its links gone.
+    pub async fn awaits_adoption(&self) -> Result<bool, Error> {
+        let Some(links) = self.blobs().links() else {
+            return Ok(false);
+        };
+        Ok(match self.adoption_state().await? {
+            State::Reading(_) => true,
+            State::Done(_) | State::Exporting => false,
+            State::Never => links.any().await?,
+            State::Exported(_) => links.any().await? || self.has_repositories().await?,
+        })
+    }
+
+    async fn has_repositories(&self) -> Result<bool, Error> {
+        let known = self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await?;
+        Ok(known > 0)
     }
 
     /// Leaves link files aside: the database alone counts. True if there are some that it does
