@@ -111,7 +111,7 @@ mod tests {
             ".SS \"orlop config show\"",
             "--no-import",
             "--delete-untagged",
-            "[CONFIG]",
+            "CONFIG",
             "\n  orlop check                 Verify all stored data\n",
         ] {
             assert!(page.contains(expected), "{expected} is not in {page}");
