@@ -117,6 +117,6 @@ mod tests {
             assert!(page.contains(expected), "{expected} is not in {page}");
         }
         assert!(!page.contains("(1)"), "it names a page that nobody makes: {page}");
-        assert_eq!(page.matches(".nf").count(), page.matches(".fi").count());
+        assert_eq!(page.matches("\n.nf\n").count(), page.matches("\n.fi\n").count());
     }
 }

@@ -348,7 +348,7 @@ impl<'a> RepositoryReader<'a> {
 
 /// The links that were not adopted, as [`describe_name`] has them, by what was found in their
 /// repository.
-pub(crate) fn left_out<'a>(problems: &'a [String]) -> HashSet<&'a str> {
+pub(crate) fn left_out(problems: &[String]) -> HashSet<&str> {
     let about = problems.iter().filter_map(|problem| problem.split_once(": "));
     about.filter(|(_, why)| !why.starts_with(ADOPTED_ALTHOUGH)).map(|(link, _)| link).collect()
 }
