@@ -15,6 +15,7 @@ use crate::scenario::{Scenario, Stage};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("migrate: from registry:2 to Orlop, back, and again", 180, both_ways),
     Scenario::new("migrate: an untouched store comes back byte for byte", 90, untouched),
+    Scenario::new("migrate: what was deleted and collected is gone", 90, collected),
     Scenario::new("migrate: killed while it imports, it goes on", 120, killed),
     Scenario::new("migrate: orlop import and export say what they do", 90, command_line),
 ];
@@ -86,6 +87,25 @@ fn untouched(stage: &Stage) -> Result<()> {
     orlop(stage, "export").succeed()?;
     ensure!(links(stage)? == before, "the export has changed links");
     Ok(())
+}
+
+fn collected(stage: &Stage) -> Result<()> {
+    let mut registry = stage.start_peer(STORE)?;
+    fill(stage, &registry)?;
+    let (layout, gone) = image::runnable(stage, "only here")?;
+    push(stage, &layout, &registry.name("team/app:gone"))?;
+    registry.stop()?;
+    let mut registry = stage.start_registry(STORE, &Setup::default())?;
+    crane(stage, "delete").arg(registry.name(&format!("team/app@{gone}"))).succeed()?;
+    let left = contents(&registry)?;
+    registry.stop()?;
+    let said = orlop(stage, "garbage-collect").text()?;
+    ensure!(said.contains("blob eligible for deletion"), "{said}");
+    orlop(stage, "export").succeed()?;
+    let mut registry = stage.start_peer(STORE)?;
+    let found = contents(&registry)?;
+    ensure!(found == left, "Orlop had {left:#?}, registry:2 has {found:#?}");
+    registry.stop()
 }
 
 fn killed(stage: &Stage) -> Result<()> {
