@@ -15,6 +15,7 @@ use crate::scenario::{Scenario, Stage};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("migrate: from registry:2 to Orlop, back, and again", 180, both_ways),
     Scenario::new("migrate: an untouched store comes back byte for byte", 90, untouched),
+    Scenario::new("migrate: what was deleted and collected is gone", 90, collected),
     Scenario::new("migrate: killed while it imports, it goes on", 120, killed),
     Scenario::new("migrate: orlop import and export say what they do", 90, command_line),
 ];
@@ -88,6 +89,25 @@ fn untouched(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+fn collected(stage: &Stage) -> Result<()> {
+    let mut registry = stage.start_peer(STORE)?;
+    fill(stage, &registry)?;
+    let (layout, gone) = image::runnable(stage, "only here")?;
+    push(stage, &layout, &registry.name("team/app:gone"))?;
+    registry.stop()?;
+    let mut registry = stage.start_registry(STORE, &Setup::default())?;
+    crane(stage, "delete").arg(registry.name(&format!("team/app@{gone}"))).succeed()?;
+    let left = contents(&registry)?;
+    registry.stop()?;
+    let said = orlop(stage, "garbage-collect").text()?;
+    ensure!(said.contains("blob eligible for deletion"), "{said}");
+    orlop(stage, "export").succeed()?;
+    let mut registry = stage.start_peer(STORE)?;
+    let found = contents(&registry)?;
+    ensure!(found == left, "Orlop had {left:#?}, registry:2 has {found:#?}");
+    registry.stop()
+}
+
 fn killed(stage: &Stage) -> Result<()> {
     let mut registry = stage.start_peer(STORE)?;
     let (layout, digest) = image::runnable(stage, "many")?;
@@ -128,7 +148,12 @@ fn command_line(stage: &Stage) -> Result<()> {
     std::fs::create_dir_all(&broken)?;
     std::fs::write(broken.join("link"), "")?;
 
+    let found = orlop(stage, "garbage-collect").args(["--dry-run"]).text()?;
+    ensure!(found.contains("0 manifests eligible for deletion"), "{found}");
+    ensure!(!stage.path(STORE).join("orlop").exists(), "a dry run has taken the store over");
     let text = orlop(stage, "export").fail()?;
+    ensure!(text.contains("orlop import"), "{text}");
+    let text = orlop(stage, "garbage-collect").args(["--dry-run"]).fail()?;
     ensure!(text.contains("orlop import"), "{text}");
     let text = said_of("import", Some("--dry-run"))?;
     ensure!(text.contains("would import 5 repositories"), "{text}");

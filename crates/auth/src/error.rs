@@ -9,12 +9,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file can not be read or made.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {error}", .path.display())]
     File {
         /// Which one.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. (The message has it in it, so it is no `source`.)
+        error: io::Error,
     },
     /// A file does not hold what it should.
     #[error("{}: {reason}", .path.display())]

@@ -48,7 +48,7 @@ impl<T> Watched<T> {
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let (stamp, settled, content) =
-            read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+            read(path).map_err(|error| Error::File { path: path.to_owned(), error })?;
         let value =
             parse(&content).map_err(|reason| Error::Content { path: path.to_owned(), reason })?;
         let state = State { value: Arc::new(value), stamp: Some(stamp), settled };
@@ -184,6 +184,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let opened = Watched::open(&folder.path().join("none"), |_| Ok(()));
         assert!(matches!(opened, Err(Error::File { .. })));
+        let cause = opened
+            .err()
+            .and_then(|error| std::error::Error::source(&error).map(ToString::to_string));
+        assert_eq!(cause, None, "the message says it already");
         assert!(matches!(Watched::open(folder.path(), |_| Ok(())), Err(Error::File { .. })));
     }
 }

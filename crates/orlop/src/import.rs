@@ -86,7 +86,9 @@ fn summarise(
     let uploads = count(&progress.uploads);
     if uploads > 0 {
         say(&format!(
-            "left out: {uploads} uploads in progress, which clients have to begin again"
+            "left out: {uploads} uploads in progress, which clients have to begin again. Their bytes \
+             stay in the folders _uploads below docker/registry/v2/repositories, which nothing \
+             needs any more: docs/migrate.md says how to remove them"
         ))?;
     }
     say(&format!(

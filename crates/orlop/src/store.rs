@@ -10,6 +10,7 @@ use blobs::{Blobs, ErrorKind, FileSystem, Observed};
 use metadata::Metadata;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
 use rustix::fs::Access;
+use tempfile::TempDir;
 use web::Metrics;
 
 use crate::config::{self, Config, IndexChildren, Require};
@@ -44,6 +45,12 @@ pub(crate) struct Store {
     _lock: File,
 }
 
+/// A data folder that has no database yet, with a temporary one that goes away with this.
+pub(crate) struct Rehearsal {
+    pub(crate) registry: Registry,
+    _folder: TempDir,
+}
+
 /// Opens the data folder for a server, making what is missing. `metrics` has what is done with
 /// blobs.
 pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Store> {
@@ -67,11 +74,31 @@ pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<S
 
 /// Opens the data folder for work that no server may be running beside.
 pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
+    expect_folder(config)?;
+    open(config, &Metrics::default()).await
+}
+
+/// Opens a data folder without a database to see what would come of work on it. Nothing in it is
+/// changed.
+pub(crate) async fn rehearse(config: &Config) -> anyhow::Result<Rehearsal> {
+    let root = expect_folder(config)?;
+    let folder = tempfile::Builder::new()
+        .prefix("orlop-")
+        .tempdir()
+        .context("cannot make a temporary folder for a database")?;
+    let metadata = Metadata::open_sqlite(&folder.path().join("metadata.sqlite")).await?;
+    let blobs = FileSystem::open_existing(root);
+    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
+    belonging(registry.store_owner().await?, root)?;
+    Ok(Rehearsal { registry, _folder: folder })
+}
+
+fn expect_folder(config: &Config) -> anyhow::Result<&Path> {
     let root = &config.storage.root_directory;
     if !is_there(root)? {
         bail!("there is no data folder {}", root.display());
     }
-    open(config, &Metrics::default()).await
+    Ok(root)
 }
 
 /// A folder for what is of use only while it is open.

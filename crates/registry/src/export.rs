@@ -4,7 +4,7 @@
 //! Nobody else may write to the store meanwhile. Links that were odd when they were read, which
 //! the database therefore does not know, stay as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use oci::{Algorithm, Digest, RepositoryName};
 use thiserror::Error;
 use tokio::task::JoinSet;
 
-use crate::adopt::{State, is_adoptable_layer, load_manifest};
+use crate::adopt::{State, describe_name, left_out};
 use crate::facts::Facts;
 use crate::{Error, Registry, clock};
 
@@ -85,6 +85,7 @@ impl Registry {
             self.set_adoption_state(State::Exporting).await?;
         }
         let mut notes = self.note_unknown(links).await?;
+        let mut findings = self.findings_by_place().await?;
         let total = self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await;
         progress.expected.store(total.map_err(Error::from)?, Ordering::Relaxed);
         let mut last: Option<RepositoryId> = None;
@@ -105,6 +106,7 @@ impl Registry {
                 }
                 let export = Export {
                     registry: self.clone(),
+                    odd: findings.remove(name.as_str()).unwrap_or_default(),
                     name,
                     known_at,
                     dry_run,
@@ -148,6 +150,8 @@ impl Registry {
 struct Export {
     registry: Registry,
     name: RepositoryName,
+    /// What was found odd when the links were read.
+    odd: Vec<String>,
     /// Links that are newer are of another registry.
     known_at: i64,
     dry_run: bool,
@@ -241,27 +245,29 @@ impl Export {
         }
     }
 
-    /// Links of what was deleted: an adoption would take them in, and the database, which has seen
-    /// them, does not have them.
+    /// Links of what was deleted: an adoption has taken them in, and the database does not have them
+    /// any more. Whether it has is not to be seen from their content, which may be gone by now.
     async fn unwanted(
         &mut self,
         links: &dyn Links,
         wanted: &BTreeMap<LinkName, Digest>,
     ) -> Result<Vec<LinkName>, Error> {
+        let odd = std::mem::take(&mut self.odd);
+        let odd = left_out(&odd);
         let mut unwanted = Vec::new();
         for kind in [LinkKind::Tags, LinkKind::Revisions, LinkKind::Layers] {
             let mut names = links.list(&self.name, kind).await?.names;
             names.retain(|name| !wanted.contains_key(name));
             for page in names.chunks(PAGE) {
                 for link in links.read(&self.name, page.to_vec()).await? {
-                    if !self.was_adopted(links, &link, wanted).await? {
+                    if !was_adopted(&link, &odd, wanted) {
                         continue;
                     }
                     if link.modified > self.known_at {
                         self.note(format!(
                             "{} is left as it is: another registry has written it since the \
                              import (`orlop import --again` takes it in)",
-                            describe(&link.name)
+                            describe_name(&link.name)
                         ));
                         continue;
                     }
@@ -270,36 +276,6 @@ impl Export {
             }
         }
         Ok(unwanted)
-    }
-
-    async fn was_adopted(
-        &self,
-        links: &dyn Links,
-        link: &Link,
-        wanted: &BTreeMap<LinkName, Digest>,
-    ) -> Result<bool, Error> {
-        let blobs = self.registry.blobs();
-        Ok(match (&link.name, &link.target) {
-            (_, Err(_)) | (LinkName::TagIndex(..), _) => false,
-            (LinkName::Layer(digest), Ok(target)) => {
-                // Another name of what is there may be one that could not be learned.
-                let is_other_name = digest.algorithm() != Algorithm::Sha256
-                    && wanted.contains_key(&LinkName::Layer(*target));
-                !is_other_name && is_adoptable_layer(*digest, link)
-            }
-            (LinkName::Revision(digest), Ok(_)) => {
-                load_manifest(blobs, *digest, link).await?.is_ok()
-            }
-            (LinkName::Tag(_), Ok(digest)) => {
-                let places = vec![LinkName::Revision(*digest), LinkName::Layer(*digest)];
-                let mut leads_to_manifest = false;
-                for link in links.read(&self.name, places).await? {
-                    let loaded = load_manifest(blobs, *digest, &link).await?;
-                    leads_to_manifest = leads_to_manifest || loaded.is_ok();
-                }
-                leads_to_manifest
-            }
-        })
     }
 
     /// Whether registry:2 does not find this content, of which a note is made then.
@@ -318,10 +294,12 @@ impl Export {
     }
 }
 
-fn describe(name: &LinkName) -> String {
-    match name {
-        LinkName::Layer(digest) => format!("layer {digest}"),
-        LinkName::Revision(digest) => format!("manifest {digest}"),
-        LinkName::Tag(tag) | LinkName::TagIndex(tag, _) => format!("tag {tag}"),
-    }
+/// Whether the database knew what this link says. What is odd about a link was written down when it
+/// was read.
+fn was_adopted(link: &Link, odd: &HashSet<&str>, wanted: &BTreeMap<LinkName, Digest>) -> bool {
+    let Ok(target) = &link.target else { return false };
+    // Another name of what is there may be one that could not be learned.
+    let is_other_name = matches!(&link.name, LinkName::Layer(digest) if digest != target)
+        && wanted.contains_key(&LinkName::Layer(*target));
+    !is_other_name && !odd.contains(&*describe_name(&link.name))
 }

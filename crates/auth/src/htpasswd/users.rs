@@ -81,7 +81,7 @@ pub(crate) fn provide(path: &Path) -> Result<(), Error> {
     if path.exists() {
         return Ok(());
     }
-    let failed = |source| Error::File { path: path.to_owned(), source };
+    let failed = |error| Error::File { path: path.to_owned(), error };
     let mut random = [0; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
     let password = BASE64URL.encode(&random);

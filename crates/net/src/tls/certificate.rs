@@ -67,7 +67,7 @@ fn is_encrypted(text: &[u8]) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+    let unreadable = |error| Error::Unreadable { path: path.to_owned(), error };
     let mut text = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(LIMIT + 1).read_to_end(&mut text).map_err(unreadable)?;

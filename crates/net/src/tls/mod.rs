@@ -71,12 +71,12 @@ pub enum Version {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file can not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. (The message has it in it, so it is no `source`.)
+        error: io::Error,
     },
     /// A file is not what it should be.
     #[error("{}: {problem}", path.display())]
@@ -111,7 +111,13 @@ pub enum Error {
     Acme(String),
     /// No cipher suite is left for the versions that are spoken, or the like.
     #[error("this combination of settings can not be used: {0}")]
-    Settings(#[from] rustls::Error),
+    Settings(rustls::Error),
+}
+
+impl From<rustls::Error> for Error {
+    fn from(error: rustls::Error) -> Self {
+        Self::Settings(error)
+    }
 }
 
 /// Speaks TLS on accepted connections. Clones share everything.

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::facts::Facts;
 use crate::{Error, Registry, clock};
 
-pub(crate) use read::{is_adoptable_layer, load_manifest};
+pub(crate) use read::{describe_name, left_out};
 use recognise::recognise;
 pub(crate) use state::{Rule, State};
 pub use survey::survey;
@@ -96,6 +96,8 @@ pub(crate) struct Round {
     /// False nearly always: then it is all that a request looks at.
     active: AtomicBool,
     rule: Mutex<Rule>,
+    /// What earlier rounds have found, if links of their time are not judged again.
+    earlier: Mutex<HashMap<String, Vec<String>>>,
     names: watch::Sender<Names>,
     turns: Mutex<HashMap<RepositoryName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -116,6 +118,7 @@ impl Default for Round {
         Self {
             active: AtomicBool::new(false),
             rule: Mutex::new(Rule::Merge),
+            earlier: Mutex::default(),
             names: watch::Sender::new(Names::Expected),
             turns: Mutex::default(),
         }
@@ -127,8 +130,15 @@ impl Round {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, rule: Rule) {
+    /// What earlier rounds have found in a repository.
+    fn earlier(&self, name: &RepositoryName) -> Vec<String> {
+        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.get(name.as_str()).cloned().unwrap_or_default()
+    }
+
+    fn begin(&self, rule: Rule, earlier: HashMap<String, Vec<String>>) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = rule;
+        *self.earlier.lock().unwrap_or_else(PoisonError::into_inner) = earlier;
         self.names.send_replace(Names::Expected);
         self.active.store(true, Ordering::Release);
     }
@@ -172,9 +182,8 @@ impl Registry {
             State::Never => (Rule::Merge, false),
             State::Done(since) => (Rule::Update { since }, false),
             State::Exported(_) if !any => {
-                let known =
-                    self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await?;
-                return Ok(if known == 0 { Adoption::Nothing } else { Adoption::LinksGone });
+                let gone = self.has_repositories().await?;
+                return Ok(if gone { Adoption::LinksGone } else { Adoption::Nothing });
             }
             State::Exported(_) | State::Exporting => (Rule::Mirror, false),
         };
@@ -183,14 +192,38 @@ impl Registry {
                 .write(Durability::Power, rule, |tx, rule| {
                     Box::pin(async move {
                         adoption::mark_all_unread(tx).await?;
-                        adoption::forget_all_findings(tx).await?;
+                        if !matches!(rule, Rule::Update { .. }) {
+                            adoption::forget_all_findings(tx).await?;
+                        }
                         settings::set(tx, state::SETTING, &State::Reading(*rule).to_string()).await
                     })
                 })
                 .await?;
         }
-        self.shared.round.begin(rule);
+        let earlier = match rule {
+            Rule::Update { .. } => self.findings_by_place().await?,
+            Rule::Merge | Rule::Mirror => HashMap::new(),
+        };
+        self.shared.round.begin(rule, earlier);
         Ok(Adoption::Begun { resumed })
+    }
+
+    /// Whether [`Self::begin_adoption`] would begin a round, go on with one, or find its links gone.
+    pub async fn awaits_adoption(&self) -> Result<bool, Error> {
+        let Some(links) = self.blobs().links() else {
+            return Ok(false);
+        };
+        Ok(match self.adoption_state().await? {
+            State::Reading(_) => true,
+            State::Done(_) | State::Exporting => false,
+            State::Never => links.any().await?,
+            State::Exported(_) => links.any().await? || self.has_repositories().await?,
+        })
+    }
+
+    async fn has_repositories(&self) -> Result<bool, Error> {
+        let known = self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await?;
+        Ok(known > 0)
     }
 
     /// Leaves link files aside: the database alone counts. True if there are some that it does
@@ -277,6 +310,20 @@ impl Registry {
             })
             .await?;
         Ok(findings)
+    }
+
+    /// All findings, by their place.
+    pub(crate) async fn findings_by_place(&self) -> Result<HashMap<String, Vec<String>>, Error> {
+        let mut findings = HashMap::<String, Vec<String>>::new();
+        let mut last = 0;
+        loop {
+            let page = self.adoption_findings(last, PAGE).await?;
+            let Some((number, _)) = page.last() else { return Ok(findings) };
+            last = *number;
+            for (_, Finding { place, problem }) in page {
+                findings.entry(place).or_default().push(problem);
+            }
+        }
     }
 
     /// Adopts the repository, if that is still to be done, before a request is answered that
@@ -391,7 +438,8 @@ impl Registry {
             return Ok(());
         }
         let rule = self.shared.round.rule();
-        let mut reader = RepositoryReader::new(self.blobs(), links, name, rule.since());
+        let earlier = self.shared.round.earlier(name);
+        let mut reader = RepositoryReader::new(self.blobs(), links, name, rule.since(), earlier);
         let mut part = Part::new(name, rule);
         while let Some(batch) = reader.next().await? {
             if let Some(progress) = progress {

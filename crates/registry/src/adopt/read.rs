@@ -1,6 +1,6 @@
 //! One repository as its link files describe it, in batches, with everything odd about it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use blobs::links::{BadLink, Link, LinkKind, LinkName, Links, Listing};
 use blobs::{Blobs, ErrorKind};
@@ -18,6 +18,9 @@ const LINKS: usize = 1000;
 
 /// Manifests read at once: they bring their references.
 const MANIFESTS: usize = 100;
+
+/// How the finding goes on that is about a link which is adopted all the same.
+const ADOPTED_ALTHOUGH: &str = "adopted, although ";
 
 /// A part of a repository.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +63,9 @@ pub(super) struct RepositoryReader<'a> {
     name: &'a RepositoryName,
     /// Links that are not newer are left out, unless something newer needs them.
     since: Option<i64>,
+    /// What earlier rounds have found in the repository, by the link that it is about. It counts
+    /// for links that are not newer: content that they lead to may be deleted by now.
+    earlier: HashMap<String, Vec<String>>,
     stage: Stage,
     present: Present,
     /// Manifests that were handed out.
@@ -87,12 +93,19 @@ impl<'a> RepositoryReader<'a> {
         links: &'a dyn Links,
         name: &'a RepositoryName,
         since: Option<i64>,
+        earlier: Vec<String>,
     ) -> Self {
+        let mut by_link = HashMap::<String, Vec<String>>::new();
+        for problem in earlier {
+            let link = problem.split_once(": ").map(|(link, _)| link.to_owned());
+            by_link.entry(link.unwrap_or_default()).or_default().push(problem);
+        }
         Self {
             blobs,
             links,
             name,
             since,
+            earlier: by_link,
             stage: Stage::Start,
             present: Present::default(),
             manifests: HashSet::new(),
@@ -139,6 +152,12 @@ impl<'a> RepositoryReader<'a> {
             Stage::Tags(names) => {
                 let names = names.take(LINKS).collect::<Vec<_>>();
                 if names.is_empty() {
+                    let mut skipped =
+                        std::mem::take(&mut self.skipped).into_iter().collect::<Vec<_>>();
+                    skipped.sort_unstable();
+                    for digest in skipped {
+                        self.repeat_earlier(&LinkName::Revision(digest), &mut batch);
+                    }
                     self.stage = Stage::End;
                 } else {
                     self.read_tags(names, &mut batch).await?;
@@ -197,7 +216,7 @@ impl<'a> RepositoryReader<'a> {
         match load_manifest(self.blobs, digest, link).await? {
             Ok((found, objection)) => {
                 let objection =
-                    objection.map(|why| format!("manifest {digest}: adopted, although {why}"));
+                    objection.map(|why| format!("manifest {digest}: {ADOPTED_ALTHOUGH}{why}"));
                 batch.problems.extend(objection);
                 self.references.push((digest, found.manifest.references.clone()));
                 self.manifests.insert(digest);
@@ -243,8 +262,11 @@ impl<'a> RepositoryReader<'a> {
                         .is_none_or(|needed| !self.is_old(&link) || needed.contains(&digest))
                     {
                         batch.blobs.push(found);
+                    } else {
+                        self.repeat_earlier(&link.name, batch);
                     }
                 }
+                Err(_) if self.is_old(&link) => self.repeat_earlier(&link.name, batch),
                 Err(problem) => batch.problems.push(problem),
             }
         }
@@ -266,7 +288,7 @@ impl<'a> RepositoryReader<'a> {
                 };
                 if !there {
                     batch.problems.push(format!(
-                        "manifest {manifest}: adopted, although its {what} {digest} is not in the \
+                        "manifest {manifest}: {ADOPTED_ALTHOUGH}its {what} {digest} is not in the \
                          repository"
                     ));
                 }
@@ -286,6 +308,7 @@ impl<'a> RepositoryReader<'a> {
                 }
             };
             if self.is_old(&link) {
+                self.repeat_earlier(&link.name, batch);
                 continue;
             }
             if !self.manifests.contains(&digest) && !self.find_tagged(digest, batch).await? {
@@ -300,7 +323,7 @@ impl<'a> RepositoryReader<'a> {
     /// Looks for a manifest that only a tag leads to: one that was too old, or one that
     /// registry 2.1.0 has put among the layers, where later ones still find it.
     async fn find_tagged(&mut self, digest: Digest, batch: &mut Batch) -> Result<bool, Error> {
-        let name = if self.skipped.contains(&digest) {
+        let name = if self.skipped.remove(&digest) {
             LinkName::Revision(digest)
         } else if self.served.contains(&digest) && !self.present.revisions.contains(&digest) {
             LinkName::Layer(digest)
@@ -313,14 +336,35 @@ impl<'a> RepositoryReader<'a> {
         Ok(self.manifests.contains(&digest))
     }
 
+    /// What was odd about a link that is not judged again is odd still.
+    fn repeat_earlier(&mut self, name: &LinkName, batch: &mut Batch) {
+        batch.problems.extend(self.earlier.remove(&describe_name(name)).unwrap_or_default());
+    }
+
     fn is_old(&self, link: &Link) -> bool {
         self.since.is_some_and(|since| link.modified <= since)
     }
 }
 
+/// The links that were not adopted, as [`describe_name`] has them, by what was found in their
+/// repository.
+pub(crate) fn left_out(problems: &[String]) -> HashSet<&str> {
+    let about = problems.iter().filter_map(|problem| problem.split_once(": "));
+    about.filter(|(_, why)| !why.starts_with(ADOPTED_ALTHOUGH)).map(|(link, _)| link).collect()
+}
+
+/// What a link is called in findings, which then go on with `: ` and what is odd.
+pub(crate) fn describe_name(name: &LinkName) -> String {
+    match name {
+        LinkName::Layer(digest) => format!("layer {digest}"),
+        LinkName::Revision(digest) => format!("manifest {digest}"),
+        LinkName::Tag(tag) | LinkName::TagIndex(tag, _) => format!("tag {tag}"),
+    }
+}
+
 /// Reads a manifest and recognises it. Inside: what is wrong with it, or why we would not have
 /// taken it.
-pub(crate) async fn load_manifest(
+async fn load_manifest(
     blobs: &dyn Blobs,
     digest: Digest,
     link: &Link,
@@ -365,11 +409,6 @@ pub(crate) async fn load_manifest(
         }
         Err(why) => problem(&format!("it is corrupt: {why}")),
     }
-}
-
-/// Whether a link of a blob leads to content that can be served.
-pub(crate) fn is_adoptable_layer(digest: Digest, link: &Link) -> bool {
-    resolve_layer(digest, link).is_ok()
 }
 
 fn resolve_layer(digest: Digest, link: &Link) -> Result<FoundBlob, String> {

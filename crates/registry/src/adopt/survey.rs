@@ -60,7 +60,7 @@ async fn survey_repository(
         return findings;
     };
     let finding = |problem| Finding { place: name.to_string(), problem };
-    let mut reader = RepositoryReader::new(blobs, links, name, None);
+    let mut reader = RepositoryReader::new(blobs, links, name, None, Vec::new());
     loop {
         match reader.next().await {
             Ok(Some(batch)) => {

@@ -1,15 +1,16 @@
 //! What registry:2 finds after an export, and what it has done to it when Orlop comes back.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use oci::Digest;
-use registry::{Adoption, ExportError, ExportProgress, Exported};
+use registry::{Adoption, AdoptionProgress, ExportError, ExportProgress, Exported};
 
 use crate::store::{Store, image};
-use crate::{catalogue, delete, export, name, pull, push, serves, tags, target};
+use crate::{catalogue, delete, export, findings, name, pull, push, serves, tags, target};
 
 #[tokio::test]
 async fn an_untouched_store_stays_byte_for_byte() {
@@ -73,6 +74,41 @@ async fn pushes_and_deletes_are_written_back() {
     let progress = Arc::new(ExportProgress::default());
     let again = registry.export_links(2, false, &progress).await.unwrap();
     assert!(matches!(again, Exported::Before(_)));
+}
+
+#[tokio::test]
+async fn links_go_although_the_content_is_collected() {
+    for again in [false, true] {
+        let store = Store::new();
+        let kept = store.image("app", "kept", "kept");
+        let gone = store.image("app", "gone", "gone");
+        let missing = Digest::sha256(b"was never here");
+        store.link("app", "_manifests/revisions", &missing, &missing.to_string());
+        store.tag("app", "odd", &missing);
+        let before = store.links();
+        let registry = store.adopt().await;
+        let odd = findings(&registry).await.into_iter().collect::<BTreeSet<_>>();
+        delete(&registry, "app", &gone.to_string()).await;
+        registry.collect_garbage(false, false).await.unwrap();
+        assert!(!store.data(&gone).exists());
+        if again {
+            registry.begin_adoption(true).await.unwrap();
+            registry.adopt_all(4, &Arc::new(AdoptionProgress::default())).await.unwrap();
+            let found = findings(&registry).await.into_iter().collect::<BTreeSet<_>>();
+            assert_eq!(found, odd, "what was deleted is not odd");
+        }
+        export(&registry).await;
+        let is_of_gone = |path: &std::path::Path, link: &[u8]| {
+            let blobs = [b"layer of gone".as_slice(), b"{\"seed\":\"gone\"}"];
+            path.starts_with("app/_manifests/tags/gone")
+                || link == gone.to_string().as_bytes()
+                || blobs.iter().any(|blob| link == Digest::sha256(blob).to_string().as_bytes())
+        };
+        let mut expected = before;
+        expected.retain(|path, link| !is_of_gone(path, link));
+        assert_eq!(store.links(), expected);
+        assert_eq!(target(&registry, "app", "kept").await, Some(kept));
+    }
 }
 
 #[tokio::test]
