@@ -190,9 +190,16 @@ async fn serve_connection(
     service: Service,
     mut ending: Ending,
 ) -> bool {
-    let agreed = tokio::select! {
-        agreed = agree(stream, peer, protocols) => agreed,
-        () = ending.reached(Phase::Draining) => return false,
+    let agreed = {
+        let mut agreeing = pin!(agree(stream, peer, protocols));
+        tokio::select! {
+            agreed = agreeing.as_mut() => Ok(agreed),
+            // It was taken before the end began, so its first request may be here already.
+            () = ending.reached(Phase::Draining) => tokio::time::timeout(LAST_CALL, agreeing).await,
+        }
+    };
+    let Ok(agreed) = agreed else {
+        return false;
     };
     let Some((stream, version)) = agreed else {
         return true;
