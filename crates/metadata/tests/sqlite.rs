@@ -1,6 +1,9 @@
 //! SQLite passes the suite, and does what only SQLite can be asked.
 
+#![allow(clippy::unwrap_used)]
+
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use metadata::{Durability, Error, ErrorKind, Metadata, repositories};
 
@@ -88,24 +91,14 @@ async fn what_is_not_ours_is_refused() {
 
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("db");
-    drop(Metadata::open_sqlite(&path).await.unwrap());
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute("INSERT INTO migrations (version) VALUES (1000)", []).unwrap();
-    drop(connection);
+    let (_folder, path) = changed_by("INSERT INTO migrations (version) VALUES (1000)").await;
     let error = open_error(&path).await;
     assert!(error.to_string().contains("newer version of Orlop"), "{error}");
 }
 
 #[tokio::test]
 async fn an_older_schema_is_not_looked_at() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("db");
-    drop(Metadata::open_sqlite(&path).await.unwrap());
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute("DELETE FROM migrations WHERE version > 1", []).unwrap();
-    drop(connection);
+    let (_folder, path) = changed_by("DELETE FROM migrations WHERE version > 1").await;
     let error = Metadata::open_sqlite_read_only(&path).await.err().unwrap();
     assert!(error.to_string().contains("`orlop serve` brings it up to date"), "{error}");
 }
@@ -134,6 +127,16 @@ async fn a_database_opened_for_reading_takes_no_writes() {
         })
         .await;
     assert_eq!(written.unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
+/// A database that somebody has run this statement on.
+async fn changed_by(statement: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    drop(Metadata::open_sqlite(&path).await.unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute(statement, []).unwrap();
+    (folder, path)
 }
 
 /// Why it can be opened neither for work nor for a look.

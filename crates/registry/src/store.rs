@@ -23,23 +23,27 @@ pub enum Owner {
 impl Registry {
     /// Whether this database belongs to this store.
     pub async fn store_owner(&self) -> Result<Owner, Error> {
-        let database = self.database_id().await?;
-        Ok(match self.blobs().owner().await? {
-            Some(store) if store == database => Owner::Same,
-            Some(store) => Owner::Other { store, database },
-            None => Owner::Nobody,
-        })
+        self.owner_beside(self.database_id().await?).await
     }
 
     /// Makes sure that this database belongs to this store, as [`Self::store_owner`] has it. A
     /// store that belongs to none is tied to it.
     pub async fn claim_store(&self) -> Result<Owner, Error> {
-        let owner = self.store_owner().await?;
+        let database = self.database_id().await?;
+        let owner = self.owner_beside(database.clone()).await?;
         if owner != Owner::Nobody {
             return Ok(owner);
         }
-        self.blobs().set_owner(&self.database_id().await?).await?;
+        self.blobs().set_owner(&database).await?;
         Ok(Owner::Same)
+    }
+
+    async fn owner_beside(&self, database: String) -> Result<Owner, Error> {
+        Ok(match self.blobs().owner().await? {
+            Some(store) if store == database => Owner::Same,
+            Some(store) => Owner::Other { store, database },
+            None => Owner::Nobody,
+        })
     }
 
     async fn database_id(&self) -> Result<String, Error> {

@@ -46,7 +46,7 @@ pub(crate) fn encode(value: &str) -> Cow<'_, str> {
 
 fn decode(text: &str) -> String {
     let text = text.replace('+', " ");
-    // No name has either; both come before all names; and PostgreSQL refuses to look for U+0000.
+    // PostgreSQL refuses to look for U+0000. U+0001 too is in no name, and comes before all of them.
     percent_decode_str(&text).decode_utf8_lossy().replace('\0', "\u{1}")
 }
 
