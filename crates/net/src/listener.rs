@@ -38,6 +38,7 @@ const WARNING_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Listener {
     socket: ListeningSocket,
+    is_inherited: bool,
     places: Arc<Semaphore>,
     warned: Option<Instant>,
 }
@@ -101,11 +102,22 @@ impl Listener {
                 ListeningSocket::Unix(UnixListener::from_std(socket).map_err(failed)?, None)
             }
         };
-        Ok(Some(Self::new(socket)))
+        Ok(Some(Self { is_inherited: true, ..Self::new(socket) }))
     }
 
     fn new(socket: ListeningSocket) -> Self {
-        Self { socket, places: Arc::new(Semaphore::new(default_places())), warned: None }
+        Self {
+            socket,
+            is_inherited: false,
+            places: Arc::new(Semaphore::new(default_places())),
+            warned: None,
+        }
+    }
+
+    /// Whether it came from [`Self::inherited`], so that systemd decides who can connect.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 
     /// Has at most so many connections at once, at least one; others wait to be accepted. Without

@@ -106,10 +106,15 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
     tracing::info!(%address, tls, passwords, "listening");
     if address.ip().is_loopback() {
         let port = address.port();
+        let how = if listener.is_inherited() {
+            format!("put ListenStream={port} into the socket unit")
+        } else {
+            format!("set REGISTRY_HTTP_ADDR=:{port}")
+        };
         let warning = if open { "; whoever can connect can then pull and push" } else { "" };
         tracing::info!(
             "only this machine can connect: docker push localhost:{port}/NAME; to let others in, \
-             set REGISTRY_HTTP_ADDR=:{port}{warning}"
+             {how}{warning}"
         );
     }
 }

@@ -129,11 +129,16 @@ fn parse_certificates(content: &[u8]) -> Result<Certificates, String> {
 
 /// A JSON Web Key Set. Keys that are not understood are left out with a warning.
 fn parse_set(content: &[u8]) -> Result<Named, String> {
-    let set: JwkSet = serde_json::from_slice(content)
-        .map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
+    // Without the parser's words, which quote what they find: it may be a secret.
+    let set: JwkSet = serde_json::from_slice(content).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("expected a JSON Web Key Set, {{\"keys\": [...]}}; wrong at {line}:{column}")
+    })?;
     let mut named = Named::new();
     for (index, value) in set.keys.into_iter().take(MAX_KEYS).enumerate() {
-        let parsed = serde_json::from_value::<Jwk>(value).map_err(|error| error.to_string());
+        let parsed = serde_json::from_value::<Jwk>(value).map_err(|_| {
+            "expected an object with texts in kty, kid, alg, use, crv, n, e, x, y, k".to_owned()
+        });
         let parsed = parsed.and_then(|jwk| Ok((jwk.key()?, jwk)));
         match parsed {
             Ok((key, jwk)) => {

@@ -62,8 +62,11 @@ fn leaf(shape: &Shape) -> Map<String, Value> {
 }
 
 fn section(shape: &Shape) -> Map<String, Value> {
-    let properties: Map<String, Value> =
+    let mut properties: Map<String, Value> =
         shape.literals().map(|(name, child)| (name.to_owned(), place(child))).collect();
+    if let Some(s3) = properties.get("s3").filter(|_| shape.path == "storage").cloned() {
+        properties.insert("s3aws".to_owned(), s3);
+    }
     let required: Vec<_> =
         shape.literals().filter(|(_, child)| child.is_required()).map(|(name, _)| name).collect();
     let mut schema = Map::new();

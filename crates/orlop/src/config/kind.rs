@@ -168,7 +168,10 @@ impl Kind {
         match self {
             Self::Section => json!({ "type": ["object", "null"] }),
             Self::Free => json!({}),
-            Self::Boolean => json!({ "type": "boolean" }),
+            Self::Boolean => json!({ "anyOf": [
+                { "type": "boolean" },
+                { "type": "string", "pattern": any_case(&BOOLEANS.map(|(word, _)| word)) },
+            ] }),
             Self::Whole(least, most) => {
                 let mut schema = json!({ "type": "integer" });
                 for (name, bound, none) in
@@ -184,7 +187,11 @@ impl Kind {
                 "type": ["string", "integer"],
                 "pattern": r"^[-+]?([0-9]+|([0-9]*\.?[0-9]*(ns|us|µs|μs|ms|s|m|h))+)$",
             }),
-            Self::OneOf(words) => json!({ "enum": words }),
+            // Editors propose the words of an `enum`.
+            Self::OneOf(words) => json!({ "anyOf": [
+                { "enum": words },
+                { "type": "string", "pattern": any_case(words) },
+            ] }),
             Self::Host | Self::Url => json!({ "type": "string", "pattern": "^https?://" }),
             Self::UrlPath => json!({ "type": "string", "pattern": "^/" }),
             // Editors take `0123` for a number where a text is meant.
@@ -236,13 +243,31 @@ fn choice(words: &[&str]) -> String {
     }
 }
 
+/// The regular expression of these words in any case. Those of JSON Schema have no flag for it.
+fn any_case(words: &[&str]) -> String {
+    let letter = |letter: char| match (letter.to_ascii_uppercase(), letter.to_ascii_lowercase()) {
+        (upper, lower) if upper != lower => format!("[{upper}{lower}]"),
+        (same, _) => regex::escape(&same.to_string()),
+    };
+    let words = words.iter().map(|word| word.chars().map(letter).collect::<String>());
+    format!("^({})$", words.collect::<Vec<_>>().join("|"))
+}
+
 /// The truth values of YAML 1.1, which configurations in the field are written in.
+const BOOLEANS: [(&str, bool); 8] = [
+    ("true", true),
+    ("yes", true),
+    ("on", true),
+    ("y", true),
+    ("false", false),
+    ("no", false),
+    ("off", false),
+    ("n", false),
+];
+
+/// A truth value, in any case.
 pub(super) fn boolean(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "y" => Some(true),
-        "false" | "no" | "off" | "n" => Some(false),
-        _ => None,
-    }
+    BOOLEANS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value)
 }
 
 /// A whole number, decimal; `1_000` is one in YAML 1.1.

@@ -89,13 +89,20 @@ fn the_schema_knows_every_key() {
     let properties = &schema["properties"];
     let level = &properties["log"]["properties"]["level"];
     assert_eq!(level["default"], "info");
-    assert!(level["enum"].as_array().unwrap().contains(&"debug".into()));
+    assert!(level["anyOf"][0]["enum"].as_array().unwrap().contains(&"debug".into()));
+    let any_case = regex::Regex::new(level["anyOf"][1]["pattern"].as_str().unwrap()).unwrap();
+    assert!(any_case.is_match("DEBUG") && any_case.is_match("Warn") && !any_case.is_match("bug"));
+    let secure = &properties["http"]["properties"]["relativeurls"]["anyOf"];
+    assert_eq!(secure[0]["type"], "boolean");
+    assert!(secure[1]["pattern"].as_str().unwrap().contains("[Tt][Rr][Uu][Ee]"));
     let interval = &properties["health"]["properties"]["http"]["items"]["properties"]["interval"];
     assert_eq!(interval["default"], "10s");
     assert_eq!(properties["loglevel"]["deprecated"], true);
     assert_eq!(properties["http"]["additionalProperties"], false);
     let drivers = properties["storage"]["anyOf"][0]["enum"].as_array().unwrap();
     assert!(drivers.contains(&"filesystem".into()) && drivers.contains(&"s3".into()));
+    let storage = &properties["storage"]["anyOf"][1]["properties"];
+    assert_eq!(storage["s3aws"], storage["s3"]);
     let rules = &properties["auth"]["anyOf"][1]["properties"]["rules"]["items"];
     assert_eq!(rules["required"].as_array().unwrap().len(), 3);
 }
