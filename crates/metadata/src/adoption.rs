@@ -213,9 +213,16 @@ pub async fn note(tx: &mut Tx, findings: &[Finding]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets what was found in `place`.
-pub async fn forget_findings(tx: &mut Tx, place: &str) -> Result<(), Error> {
-    tx.execute("DELETE FROM adoption_findings WHERE place = $1", &[place.into()]).await?;
+/// The number of the newest finding; 0 if there is none.
+pub async fn last_finding(tx: &mut Tx) -> Result<i64, Error> {
+    let row = tx.query_one("SELECT coalesce(max(id), 0) FROM adoption_findings", &[]).await?;
+    row.map_or(Ok(0), |row| row.integer(0))
+}
+
+/// Forgets what was found in `place`, up to the finding numbered `last`.
+pub async fn forget_findings(tx: &mut Tx, place: &str, last: i64) -> Result<(), Error> {
+    let sql = "DELETE FROM adoption_findings WHERE place = $1 AND id <= $2";
+    tx.execute(sql, &[place.into(), last.into()]).await?;
     Ok(())
 }
 

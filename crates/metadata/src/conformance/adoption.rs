@@ -213,7 +213,8 @@ async fn keeps_findings(metadata: &Metadata) -> Outcome {
             let first = adoption::list_findings(tx, 0, 2).await?;
             let last = first.last().map_or(0, |(number, _)| *number);
             let second = adoption::list_findings(tx, last, 2).await?;
-            adoption::forget_findings(tx, "a").await?;
+            let newest = adoption::last_finding(tx).await?;
+            adoption::forget_findings(tx, "a", newest).await?;
             Ok((count, second, adoption::list_findings(tx, 0, 9).await?))
         })
     })

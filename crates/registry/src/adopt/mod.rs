@@ -36,7 +36,7 @@ pub(crate) use state::{Rule, State};
 pub use survey::survey;
 
 use read::{Batch, Present, RepositoryReader};
-use write::{Gone, Part, write_down};
+use write::{End, Gone, Part, write_down};
 
 /// Names that are written in one transaction.
 const NAMES: usize = 1000;
@@ -409,7 +409,8 @@ impl Registry {
             .metadata()
             .write(Durability::Process, findings, |tx, findings| {
                 Box::pin(async move {
-                    adoption::forget_findings(tx, "").await?;
+                    let last = adoption::last_finding(tx).await?;
+                    adoption::forget_findings(tx, "", last).await?;
                     adoption::note(tx, findings).await?;
                     adoption::count_unread(tx).await
                 })
@@ -439,6 +440,8 @@ impl Registry {
         }
         let rule = self.shared.round.rule();
         let earlier = self.shared.round.earlier(name);
+        let last_finding =
+            self.metadata().read(&(), |tx, ()| Box::pin(adoption::last_finding(tx))).await?;
         let mut reader = RepositoryReader::new(self.blobs(), links, name, rule.since(), earlier);
         let mut part = Part::new(name, rule);
         while let Some(batch) = reader.next().await? {
@@ -447,15 +450,15 @@ impl Registry {
             }
             part.batch.append(batch);
             if part.batch.weight() >= ROWS {
-                let next = Part { is_first: false, ..Part::new(name, rule) };
-                self.write_part(std::mem::replace(&mut part, next)).await?;
+                self.write_part(std::mem::replace(&mut part, Part::new(name, rule))).await?;
             }
         }
         // What is in the last part is among what is present, so it need not be written yet.
-        part.gone = Some(match rule {
+        let gone = match rule {
             Rule::Mirror => self.find_gone(name, &reader.into_present()).await?,
             Rule::Merge | Rule::Update { .. } => Gone::default(),
-        });
+        };
+        part.end = Some(End { gone, last_finding });
         self.write_part(part).await
     }
 

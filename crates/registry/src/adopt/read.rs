@@ -98,7 +98,11 @@ impl<'a> RepositoryReader<'a> {
         let mut by_link = HashMap::<String, Vec<String>>::new();
         for problem in earlier {
             let link = problem.split_once(": ").map(|(link, _)| link.to_owned());
-            by_link.entry(link.unwrap_or_default()).or_default().push(problem);
+            let problems = by_link.entry(link.unwrap_or_default()).or_default();
+            // A reading that was cut short has told it once more.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
         }
         Self {
             blobs,

@@ -13,16 +13,21 @@ pub(super) struct Part {
     pub(super) name: RepositoryName,
     pub(super) rule: Rule,
     pub(super) batch: Batch,
-    /// Whether it is the first of its repository.
-    pub(super) is_first: bool,
     /// Set in the last one.
-    pub(super) gone: Option<Gone>,
+    pub(super) end: Option<End>,
 }
 
 impl Part {
     pub(super) fn new(name: &RepositoryName, rule: Rule) -> Self {
-        Self { name: name.clone(), rule, batch: Batch::default(), is_first: true, gone: None }
+        Self { name: name.clone(), rule, batch: Batch::default(), end: None }
     }
+}
+
+/// What is out of date when a repository has been read.
+pub(super) struct End {
+    pub(super) gone: Gone,
+    /// Findings up to this number are of an earlier reading, whole or cut short.
+    pub(super) last_finding: i64,
 }
 
 /// What the database had and the links have not.
@@ -38,9 +43,6 @@ pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
     let now = clock::now();
     adoption::expect(tx, &part.name, false, now).await?;
     let repository = repositories::ensure(tx, &part.name, now).await?;
-    if part.is_first {
-        adoption::forget_findings(tx, part.name.as_str()).await?;
-    }
     let mut problems = part.batch.problems.clone();
     for blob in &part.batch.blobs {
         if !adoption::adopt_blob(tx, repository, blob).await?
@@ -60,7 +62,7 @@ pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
     let finding = |problem| Finding { place: part.name.to_string(), problem };
     let findings = problems.into_iter().map(finding).collect::<Vec<_>>();
     adoption::note(tx, &findings).await?;
-    if let Some(gone) = &part.gone {
+    if let Some(End { gone, last_finding }) = &part.end {
         for tag in &gone.tags {
             metadata::tags::delete(tx, repository, tag).await?;
         }
@@ -70,6 +72,7 @@ pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
         for digest in &gone.blobs {
             metadata::blobs::unlink(tx, repository, digest).await?;
         }
+        adoption::forget_findings(tx, part.name.as_str(), *last_finding).await?;
         adoption::mark_read(tx, repository).await?;
     }
     Ok(())

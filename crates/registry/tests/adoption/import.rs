@@ -1,5 +1,6 @@
 //! What adoption brings over, when, and how often.
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -188,6 +189,34 @@ async fn what_was_adopted_is_not_read_again_unless_asked() {
     assert_eq!(target(&registry, "app", "v1").await, Some(new), "it was moved later");
     assert_eq!(target(&registry, "app", "v2").await, None, "still deleted");
     assert_eq!(target(&registry, "app", "v3").await, Some(here), "the link is older than the push");
+}
+
+#[tokio::test]
+async fn a_second_reading_cut_short_forgets_no_finding() {
+    let store = Store::new();
+    store.image("app", "v1", "one");
+    // More than is written at once.
+    for number in 0..5000 {
+        let lost = Digest::sha256(format!("lost {number}").as_bytes());
+        store.link("app", "_layers", &lost, &lost.to_string());
+    }
+    let expected = findings(&store.adopt().await).await;
+    assert_eq!(expected.len(), 5000);
+    let mut cuts = 0;
+    loop {
+        let registry = store.open().await;
+        registry.begin_adoption(true).await.unwrap();
+        let progress = Arc::new(AdoptionProgress::default());
+        let adopting = registry.adopt_all(1, &progress);
+        if tokio::time::timeout(Duration::from_millis(20 * cuts), adopting).await.is_ok() {
+            break;
+        }
+        let known = findings(&registry).await.into_iter().collect::<HashSet<_>>();
+        assert!(expected.iter().all(|finding| known.contains(finding)), "after {cuts} cuts");
+        cuts += 1;
+        assert!(cuts < 1000, "it does not come to an end");
+    }
+    assert_eq!(findings(&store.open().await).await, expected, "told once, after {cuts} cuts");
 }
 
 #[tokio::test]
