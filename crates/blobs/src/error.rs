@@ -22,18 +22,20 @@ pub enum ErrorKind {
     NotFound,
     /// Anything else.
     Other,
-    /// It can be read, but not written.
+    /// It can not be written.
     ReadOnly,
 }
+
+/// What is done without writing.
+const READING: [&str; 4] = ["list", "look up", "open", "read"];
 
 impl Error {
     pub(crate) fn new(action: &str, path: &Path, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                ErrorKind::ReadOnly
-            }
+            io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
+            io::ErrorKind::PermissionDenied if !READING.contains(&action) => ErrorKind::ReadOnly,
             _ => ErrorKind::Other,
         };
         Self { kind, context: format!("{action} {}", path.display()), source }

@@ -32,6 +32,7 @@ pub(crate) enum Command {
     /// Print a script that lets a shell complete the command line
     ///
     /// For bash: `orlop completions bash > /etc/bash_completion.d/orlop`
+    #[command(alias = "completion")]
     Completions { shell: clap_complete::Shell },
     /// Print the manual page
     ///
@@ -100,7 +101,7 @@ pub(crate) struct Import {
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 
-    /// Read everything and report what is odd, but write nothing
+    /// Read everything (with `--again` what is new) and report what is odd, but write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 

@@ -26,7 +26,7 @@ pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<Exit
         return transfer::import(config, import, from).await;
     }
     if import.dry_run {
-        return survey(config).await;
+        return survey(config, import.again).await;
     }
     let store = store::open_idle(config).await?;
     let registry = &store.registry;
@@ -37,11 +37,7 @@ pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<Exit
             return Ok(ExitCode::SUCCESS);
         }
         Adoption::Done(_) => {
-            list_findings(registry).await?;
-            say("already imported: the link files are not read again. If registry:2 has been \
-                 started on this folder since, and was not stopped by an export before, \
-                 `orlop import --again` adds what it has written")?;
-            return Ok(ExitCode::SUCCESS);
+            return already_imported(registry).await;
         }
         Adoption::LinksGone => bail!("{}", store::LINKS_GONE),
         Adoption::Begun { resumed: true } => say("going on with an import that was cut short")?,
@@ -57,13 +53,31 @@ pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-async fn survey(config: &Config) -> anyhow::Result<ExitCode> {
+async fn already_imported(registry: &Registry) -> anyhow::Result<ExitCode> {
+    list_findings(registry).await?;
+    say("already imported: the link files are not read again. If registry:2 has been started on \
+         this folder since, and was not stopped by an export before, `orlop import --again` adds \
+         what it has written")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn survey(config: &Config, again: bool) -> anyhow::Result<ExitCode> {
+    let mut since = None;
+    if store::exists(config)? {
+        let registry = store::open_read_only(config).await?;
+        since = registry.adopted_at().await?;
+        if since.is_some() && !again {
+            return already_imported(&registry).await;
+        }
+    }
     let progress = Arc::new(AdoptionProgress::default());
     let started = Instant::now();
     let blobs = store::content(config);
     let findings =
-        watch("repositories", registry::survey(blobs, PARALLEL, &progress), || status(&progress))
-            .await?;
+        watch("repositories", registry::survey(blobs, since, PARALLEL, &progress), || {
+            status(&progress)
+        })
+        .await?;
     for finding in &findings {
         report(finding)?;
     }
@@ -123,11 +137,15 @@ async fn list_findings(registry: &Registry) -> anyhow::Result<u64> {
 /// Writes a finding to standard output.
 pub(crate) fn report(finding: &AdoptionFinding) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    match finding.place.as_str() {
-        "" => writeln!(out, "{}", finding.problem)?,
-        place => writeln!(out, "{place}: {}", finding.problem)?,
+    let written = match finding.place.as_str() {
+        "" => writeln!(out, "{}", finding.problem),
+        place => writeln!(out, "{place}: {}", finding.problem),
+    };
+    match written {
+        // The work goes on when nobody reads of it any more.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 /// Writes a line to standard error.

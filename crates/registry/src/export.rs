@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use blobs::links::{Link, LinkKind, LinkName, Links};
+use blobs::links::{BadLink, Link, LinkKind, LinkName, Links};
 use metadata::adoption::Finding;
 use metadata::repositories::{self, RepositoryId};
 use oci::{Algorithm, Digest, RepositoryName};
@@ -297,9 +297,15 @@ impl Export {
 /// Whether the database knew what this link says. What is odd about a link was written down when it
 /// was read.
 fn was_adopted(link: &Link, odd: &HashSet<&str>, wanted: &BTreeMap<LinkName, Digest>) -> bool {
-    let Ok(target) = &link.target else { return false };
+    let is_odd = odd.contains(&*describe_name(&link.name));
+    let target = match (&link.target, &link.name) {
+        (Ok(target), _) => target,
+        // What an export that was cut short has left of a tag.
+        (Err(BadLink::Missing), LinkName::Tag(_)) => return !is_odd,
+        (Err(_), _) => return false,
+    };
     // Another name of what is there may be one that could not be learned.
     let is_other_name = matches!(&link.name, LinkName::Layer(digest) if digest != target)
         && wanted.contains_key(&LinkName::Layer(*target));
-    !is_other_name && !odd.contains(&*describe_name(&link.name))
+    !is_other_name && !is_odd
 }

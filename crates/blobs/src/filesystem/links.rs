@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use oci::{Digest, RepositoryName, Tag};
+use rustix::fs::OFlags;
 
 use super::{FileSystem, blocking, is_absence};
 use crate::links::{BadLink, Link, LinkKind, LinkName, Links, Listing};
@@ -21,7 +22,10 @@ const RESERVED: [&str; 3] = ["_layers", "_manifests", "_uploads"];
 impl Links for FileSystem {
     fn any(&self) -> Future<'_, Result<bool, Error>> {
         let folder = layout::repositories(&self.shared.root);
-        blocking(move || Ok(!entries(&folder)?.is_empty()))
+        blocking(move || {
+            expect_folder(&folder)?;
+            Ok(!entries(&folder)?.is_empty())
+        })
     }
 
     fn has<'a>(&'a self, repository: &'a RepositoryName) -> Future<'a, Result<bool, Error>> {
@@ -42,6 +46,7 @@ impl Links for FileSystem {
     fn repositories(&self) -> Future<'_, Result<Repositories, Error>> {
         let folder = layout::repositories(&self.shared.root);
         blocking(move || {
+            expect_folder(&folder)?;
             let mut walk = Repositories::default();
             walk_repositories(&folder, &mut walk);
             Ok(walk)
@@ -175,6 +180,20 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
     .collect()
 }
 
+/// Nothing need be there, but nothing else than a folder: a store that can not be read must not be
+/// taken for an empty one.
+fn expect_folder(path: &Path) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => {
+            Err(Error::new("list", path, io::ErrorKind::NotADirectory.into()))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::new("list", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn walk_repositories(root: &Path, walk: &mut Repositories) {
     let mut names = vec![String::new()];
     while let Some(name) = names.pop() {
@@ -285,8 +304,14 @@ fn read_link(root: &Path, repository: &RepositoryName, name: LinkName) -> Link {
 }
 
 fn read_file(path: &Path) -> io::Result<(String, i64)> {
-    let file = File::open(path)?;
+    // A pipe would keep whoever opens it waiting, and another file is none of the registry's.
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let modified = metadata.mtime().saturating_mul(1_000_000) + metadata.mtime_nsec() / 1000;
     let mut bytes = Vec::with_capacity(136);
     file.take(MAX_LINK).read_to_end(&mut bytes)?;
@@ -317,6 +342,30 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+
+    #[test]
+    fn only_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "text").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), kind, mode, 0).unwrap();
+        assert_eq!(read_file(&path("file")).unwrap().0, "text");
+        for odd in ["link", "pipe", ""] {
+            assert!(read_file(&path(odd)).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_repositories_is_no_empty_store() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(expect_folder(&folder.path().join("none")).is_ok());
+        assert!(expect_folder(folder.path()).is_ok());
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(expect_folder(&folder.path().join("file")).is_err());
+        assert!(expect_folder(&folder.path().join("file/below")).is_err());
+    }
 
     #[test]
     fn links_lie_where_distribution_keeps_them() {

@@ -221,6 +221,15 @@ impl Registry {
         })
     }
 
+    /// When all links were adopted, in microseconds since 1970, if they were and an adoption would
+    /// not read them again.
+    pub async fn adopted_at(&self) -> Result<Option<i64>, Error> {
+        Ok(match self.adoption_state().await? {
+            State::Done(at) => Some(at),
+            _ => None,
+        })
+    }
+
     async fn has_repositories(&self) -> Result<bool, Error> {
         let known = self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await?;
         Ok(known > 0)

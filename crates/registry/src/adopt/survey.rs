@@ -13,9 +13,11 @@ use super::read::RepositoryReader;
 use crate::Error;
 
 /// Reads every link and every manifest of a store, up to `parallel` repositories at once, and
-/// returns what is odd. Nothing is written.
+/// returns what is odd. Nothing is written. With `since`, in microseconds since 1970, only what
+/// was written later is looked at.
 pub async fn survey(
     blobs: Arc<dyn Blobs>,
+    since: Option<i64>,
     parallel: usize,
     progress: &Arc<AdoptionProgress>,
 ) -> Result<Vec<Finding>, Error> {
@@ -38,7 +40,7 @@ pub async fn survey(
         }
         let (blobs, progress) = (Arc::clone(&blobs), Arc::clone(progress));
         running.spawn(async move {
-            let findings = survey_repository(&*blobs, &found.name, &progress).await;
+            let findings = survey_repository(&*blobs, &found.name, since, &progress).await;
             progress.repositories.fetch_add(1, Ordering::Relaxed);
             findings
         });
@@ -53,6 +55,7 @@ pub async fn survey(
 async fn survey_repository(
     blobs: &dyn Blobs,
     name: &RepositoryName,
+    since: Option<i64>,
     progress: &AdoptionProgress,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -60,7 +63,7 @@ async fn survey_repository(
         return findings;
     };
     let finding = |problem| Finding { place: name.to_string(), problem };
-    let mut reader = RepositoryReader::new(blobs, links, name, None, Vec::new());
+    let mut reader = RepositoryReader::new(blobs, links, name, since, Vec::new());
     loop {
         match reader.next().await {
             Ok(Some(batch)) => {

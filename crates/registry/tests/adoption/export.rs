@@ -77,6 +77,21 @@ async fn pushes_and_deletes_are_written_back() {
 }
 
 #[tokio::test]
+async fn what_an_export_cut_short_has_left_of_a_tag_goes() {
+    let store = Store::new();
+    let kept = store.image("app", "kept", "kept");
+    store.tag("app", "gone", &kept);
+    store.tag("app", "odd", &kept);
+    fs::remove_file(store.path("app", "_manifests/tags/odd/current/link")).unwrap();
+    let registry = store.adopt().await;
+    delete(&registry, "app", "gone").await;
+    fs::remove_file(store.path("app", "_manifests/tags/gone/current/link")).unwrap();
+    export(&registry).await;
+    assert!(!store.path("app", "_manifests/tags/gone").exists(), "registry:2 would list it");
+    assert!(store.path("app", "_manifests/tags/odd").exists(), "it was so before");
+}
+
+#[tokio::test]
 async fn links_go_although_the_content_is_collected() {
     for again in [false, true] {
         let store = Store::new();

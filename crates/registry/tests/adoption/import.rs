@@ -253,7 +253,7 @@ async fn a_survey_sees_the_same_and_writes_nothing() {
     write(&store.path("app", "_uploads/1/data"), b"begun");
     let blobs = Arc::new(blobs::FileSystem::open_existing(store.root()));
     let progress = Arc::new(AdoptionProgress::default());
-    let found = registry::survey(blobs, 4, &progress).await.unwrap();
+    let found = registry::survey(blobs, None, 4, &progress).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(progress.manifests.load(Ordering::Relaxed), 1);
     assert_eq!(progress.blobs.load(Ordering::Relaxed), 2);
