@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, BASE64};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_cert::Certificate;
@@ -49,7 +49,14 @@ pub(crate) fn parse_bundle(content: &[u8]) -> Result<Vec<Trusted>, String> {
     let mut trusted = Vec::new();
     for (index, der) in CertificateDer::pem_slice_iter(content).enumerate() {
         let number = index + 1;
-        let der = der.map_err(|error| format!("certificate {number}: {error}"))?.into_owned();
+        let der = der.map_err(|error| match error {
+            // The library shows the mark as numbers.
+            pem::Error::MissingSectionEnd { .. } => {
+                format!("certificate {number}: the file ends in the middle of it")
+            }
+            _ => format!("certificate {number}: {error}"),
+        })?;
+        let der = der.into_owned();
         trusted.push(parse(der).map_err(|error| format!("certificate {number}: {error}"))?);
     }
     if trusted.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use oci::RepositoryName;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::scope::Scope;
 
@@ -14,11 +14,11 @@ const LEEWAY: f64 = 60.0;
 /// The claims of RFC 7519 §4.1, and the access that the token grants.
 #[derive(Deserialize)]
 struct Claims {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     iss: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     sub: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     aud: Audience,
     /// Seconds since the epoch.
     exp: Option<f64>,
@@ -48,14 +48,21 @@ impl Audience {
 
 #[derive(Deserialize)]
 struct Access {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "or_empty")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     name: String,
     /// What kind of content a repository is for, such as `plugin`; empty: `image`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     class: String,
     actions: Option<Vec<String>>,
+}
+
+/// `null` is as good as nothing: token servers in Go write and read it so.
+fn or_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    claim: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(claim)?.unwrap_or_default())
 }
 
 /// The class of content of a repository for which none is named.
@@ -149,6 +156,9 @@ mod tests {
             (r#"{"iss":"issuer","aud":"service","exp":1000001,"nbf":1000060}"#, true),
             (r#"{"iss":"issuer","aud":"service","exp":1000001,"nbf":1000061}"#, false),
             (r#"{"iss":"issuer","aud":"service","exp":1000001,"access":null}"#, true),
+            (r#"{"iss":"issuer","sub":null,"aud":"service","exp":1000001,"nbf":null}"#, true),
+            (r#"{"iss":"issuer","aud":null,"exp":1000001}"#, false),
+            (r#"{"iss":null,"aud":"service","exp":1000001}"#, false),
             (r#"{"iss":"other","aud":"service","exp":1000001}"#, false),
             (r#"{"iss":"issuer","aud":"other","exp":1000001}"#, false),
             (r#"{"iss":"issuer","aud":[],"exp":1000001}"#, false),
@@ -173,6 +183,7 @@ mod tests {
                 {"type":"repository","name":"b/c","actions":["*"]},
                 {"type":"repository","name":"*","actions":["pull"]},
                 {"type":"repository","name":"d","actions":null},
+                {"type":"repository","class":null,"name":"f","actions":["push"]},
                 {"type":"registry","name":"catalog","actions":["*"]}]}"#,
         )
         .unwrap();
@@ -181,6 +192,7 @@ mod tests {
             |name: &str, action| granted.allows(&Scope::Repository(name.parse().unwrap(), action));
         assert!(may("a", Action::Pull) && may("a", Action::Push) && !may("a", Action::Delete));
         assert!(may("b/c", Action::Delete) && !may("b", Action::Pull) && !may("d", Action::Pull));
+        assert!(may("f", Action::Push));
         assert!(granted.allows(&Scope::Catalog));
         let class = |name: &str, class| granted.allows_class(&name.parse().unwrap(), class);
         assert!(class("a", "image") && class("a", "plugin") && !class("a", "Plugin"));

@@ -155,6 +155,9 @@ fn parse_set(content: &[u8]) -> Result<Named, String> {
             }
         }
     }
+    if named.is_empty() {
+        tracing::warn!("a JWKS has no key that can be used: no token is good by it");
+    }
     Ok(named)
 }
 

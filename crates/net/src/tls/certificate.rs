@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
@@ -37,7 +37,7 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     let text = read(path)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| problem(path, format!("expected certificates as PEM: {error}")))?;
+        .map_err(|error| problem(path, format!("expected certificates as PEM: {}", why(&error))))?;
     if certificates.is_empty() {
         let expected = "expected a certificate (-----BEGIN CERTIFICATE-----), found none";
         return Err(problem(path, expected.to_owned()));
@@ -53,12 +53,26 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
         return Err(problem(path, message.to_owned()));
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => problem(
+        pem::Error::NoItemsFound => problem(
             path,
             "expected a private key (-----BEGIN PRIVATE KEY-----), found none".to_owned(),
         ),
-        _ => problem(path, format!("expected a private key as PEM: {error}")),
+        _ => problem(path, format!("expected a private key as PEM: {}", why(&error))),
     })
+}
+
+/// What is wrong with a PEM file. The library shows marks as numbers.
+fn why(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let label = String::from_utf8_lossy(end_marker);
+            format!("the file ends before -----END {label}-----: it may be half written")
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("{:?} begins nothing", String::from_utf8_lossy(line))
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn is_encrypted(text: &[u8]) -> bool {
