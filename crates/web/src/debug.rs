@@ -1,8 +1,8 @@
 //! The address for operators: liveness, readiness and metrics, apart from clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use registry::Registry;
 
@@ -32,7 +32,7 @@ impl Debug {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, method: &Method, path: &str) -> Response {
+    pub async fn handle(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return empty(StatusCode::METHOD_NOT_ALLOWED);
         }
@@ -40,7 +40,7 @@ impl Debug {
             "/livez" => json(StatusCode::OK, "{}".to_owned()),
             "/debug/health" => found(&self.health.failures()),
             "/readyz" => self.ready().await,
-            path if self.metrics_path.as_deref() == Some(path) => self.metrics(),
+            path if self.metrics_path.as_deref() == Some(path) => self.metrics(headers),
             _ => empty(StatusCode::NOT_FOUND),
         }
     }
@@ -55,15 +55,46 @@ impl Debug {
         found(&failures)
     }
 
-    fn metrics(&self) -> Response {
+    /// As OpenMetrics for whoever asks for it, else in the older format of Prometheus, which every
+    /// collector reads.
+    fn metrics(&self, headers: &HeaderMap) -> Response {
         for (check, fails) in self.health.checks() {
             self.metrics.checked(check, fails);
         }
-        let mut response = Response::new(ResponseBody::from(self.metrics.text()));
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let accept = headers.get_all(header::ACCEPT).iter();
+        let (text, kind) = if accept
+            .filter_map(|accept| accept.to_str().ok())
+            .any(|accept| accept.contains("application/openmetrics-text"))
+        {
+            (self.metrics.text(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        } else {
+            (older_format(&self.metrics.text()), "text/plain; version=0.0.4; charset=utf-8")
+        };
+        let mut response = Response::new(ResponseBody::from(text));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
+}
+
+/// Metrics in the text format 0.0.4 of Prometheus: there a counter is described by the name that
+/// its samples have, there are no units, and the text just ends.
+fn older_format(metrics: &str) -> String {
+    let counter =
+        |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters = metrics.lines().filter_map(counter).collect::<HashSet<_>>();
+    let mut text = String::with_capacity(metrics.len());
+    for line in metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            ["#", what, name, rest] if counters.contains(name) => {
+                for part in ["# ", what, " ", name, "_total ", rest] {
+                    text.push_str(part);
+                }
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// `{"check": "what is wrong"}`, as `distribution` has it.

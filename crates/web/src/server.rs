@@ -172,7 +172,11 @@ pub async fn serve_debug(mut listener: Listener, debug: Debug, mut ending: Endin
             let answer = service_fn(|request: http::Request<Incoming>| {
                 let debug = debug.clone();
                 async move {
-                    Ok::<_, Infallible>(debug.handle(request.method(), request.uri().path()).await)
+                    Ok::<_, Infallible>(
+                        debug
+                            .handle(request.method(), request.uri().path(), request.headers())
+                            .await,
+                    )
                 }
             });
             let io = TokioIo::new(StallTimeout::new(stream, WRITE_STALL));

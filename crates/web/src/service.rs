@@ -111,12 +111,13 @@ impl Service {
             headers.insert(name, HeaderValue::from_static("registry/2.0"));
         }
         headers.insert(HeaderName::from_static("x-request-id"), id.header());
-        // They take the place of ours, and one may be there several times.
-        for (name, _) in &self.shared.config.headers {
-            headers.remove(name);
-        }
+        // What the registry itself says counts, as in `distribution`. One of theirs may be there
+        // several times.
+        let ours = headers.clone();
         for (name, value) in &self.shared.config.headers {
-            headers.append(name.clone(), value.clone());
+            if !ours.contains_key(name) {
+                headers.append(name.clone(), value.clone());
+            }
         }
         let length = response.body().length();
         measured.end(response.status(), length);

@@ -8,6 +8,7 @@ mod support;
 use std::time::Duration;
 
 use blobs::Action;
+use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use web::{Debug, Health, Metrics, RequestBody, Service};
@@ -45,7 +46,12 @@ impl Operated {
     }
 
     async fn look(&self, path: &str) -> (u16, String) {
-        text(self.debug.handle(&Method::GET, path).await).await
+        self.look_for(path, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5").await
+    }
+
+    async fn look_for(&self, path: &str, accept: &'static str) -> (u16, String) {
+        let headers = [(ACCEPT, HeaderValue::from_static(accept))].into_iter().collect();
+        text(self.debug.handle(&Method::GET, path, &headers).await).await
     }
 }
 
@@ -124,4 +130,15 @@ async fn metrics_have_the_names_of_distribution_too() {
         assert!(!metrics.contains(unbounded), "{unbounded}\n{metrics}");
     }
     assert!(metrics.ends_with("# EOF\n"));
+
+    // For collectors that are older than OpenMetrics.
+    let (_, metrics) = registry.look_for("/numbers", "text/plain;version=0.0.4").await;
+    for line in [
+        "# TYPE registry_http_requests_total counter",
+        "registry_http_requests_total{handler=\"base\",method=\"get\",code=\"200\"} 1",
+        "# TYPE process_max_fds gauge",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("# EOF") && !metrics.contains("# UNIT"), "{metrics}");
 }

@@ -89,7 +89,7 @@ impl Traceable {
     }
 
     async fn dropped(&self) -> String {
-        let answer = self.debug.handle(&Method::GET, "/metrics").await;
+        let answer = self.debug.handle(&Method::GET, "/metrics", &http::HeaderMap::new()).await;
         let Ok(body) = answer.into_body().collect().await else { panic!("no metrics") };
         let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
         let line = text.lines().find(|line| line.starts_with("orlop_traces_dropped_spans_total"));

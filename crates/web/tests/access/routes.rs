@@ -157,7 +157,13 @@ async fn operators_see_what_became_of_credentials() {
     let path = Some("/metrics".to_owned());
     let health = web::Health::default();
     let debug = web::Debug::new(registry.registry.clone(), health, metrics, path);
-    let body = debug.handle(&Method::GET, "/metrics").await.into_body().collect().await.unwrap();
+    let body = debug
+        .handle(&Method::GET, "/metrics", &http::HeaderMap::new())
+        .await
+        .into_body()
+        .collect()
+        .await
+        .unwrap();
     let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
     for outcome in ["challenged", "wrong", "admitted", "denied", "anonymous", "open"] {
         let line = format!("orlop_auth_requests_total{{outcome=\"{outcome}\"}} 1\n");

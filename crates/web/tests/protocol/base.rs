@@ -159,6 +159,8 @@ async fn configured_headers_are_on_every_answer() {
             ("x-content-type-options", "nosniff"),
             ("access-control-allow-methods", "HEAD"),
             ("access-control-allow-methods", "GET"),
+            ("content-type", "text/x"),
+            ("docker-content-digest", "x"),
         ] {
             web.headers.push((name.parse().unwrap(), value.parse().unwrap()));
         }
@@ -171,6 +173,11 @@ async fn configured_headers_are_on_every_answer() {
             assert_eq!(answer.all("access-control-allow-methods"), ["HEAD", "GET"]);
         }
     }
+    // What the registry says itself, it knows better.
+    let digest = registry.push_image("a", "v1", "image").await;
+    let answer = registry.get("/v2/a/manifests/v1").await.status(200);
+    assert_eq!(answer.all("docker-content-digest"), [digest]);
+    assert_eq!(answer.all("content-type"), ["application/vnd.oci.image.manifest.v1+json"]);
 }
 
 /// Clients name the upstream registry with `ns` when they use a mirror.
