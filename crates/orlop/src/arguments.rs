@@ -8,8 +8,7 @@ use std::path::Path;
 /// configuration file alone means `serve`, `-v` is the version, and a flag may have a value.
 pub(crate) fn of_distribution(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
-    let name = arguments.first().and_then(|path| Path::new(path).file_name());
-    if !name.is_some_and(|name| name == "registry" || name == "entrypoint.sh") {
+    if !is_distribution(arguments.first().map(OsString::as_os_str)) {
         return arguments;
     }
     if arguments.get(1).is_some_and(|first| is_program(first)) {
@@ -28,6 +27,12 @@ pub(crate) fn of_distribution(arguments: impl Iterator<Item = OsString>) -> Vec<
         _ => {}
     }
     arguments
+}
+
+/// Whether the program goes by a name of distribution's.
+pub(crate) fn is_distribution(program: Option<&OsStr>) -> bool {
+    let name = program.and_then(|path| Path::new(path).file_name());
+    name.is_some_and(|name| name == "registry" || name == "entrypoint.sh")
 }
 
 /// Whether this is the program itself: the entry point of the images ends in `exec "$@"`.

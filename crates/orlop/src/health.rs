@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
+use data_encoding::BASE64;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use net::client::{Client, Limits, Url, UrlError};
+use net::client::{Client, Limits, Url};
+use percent_encoding::percent_decode_str;
 use registry::Registry;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -70,9 +72,9 @@ impl Checks {
         }));
         for check in &asked.http {
             let probe = HttpProbe::new(check)
-                .with_context(|| format!("health.http: {}", without_user(&check.uri)))?;
+                .with_context(|| format!("health.http: {}", split_user(&check.uri).0))?;
             checks.push(Check {
-                name: check.uri.clone(),
+                name: split_user(&check.uri).0,
                 probe: Probe::Http(Box::new(probe)),
                 interval: check.interval,
                 threshold: check.threshold.max(1),
@@ -162,13 +164,18 @@ async fn absent(file: &Path) -> Result<(), String> {
 
 impl HttpProbe {
     fn new(asked: &config::HttpCheck) -> anyhow::Result<Self> {
-        let url = asked.uri.parse().map_err(|error| match error {
-            UrlError::Credentials => anyhow!(
-                "user and password belong into an Authorization header: health.http.headers"
-            ),
-            UrlError::Malformed => anyhow!(error),
-        })?;
+        let (uri, user) = split_user(&asked.uri);
+        let url = uri.parse::<Url>()?;
         let mut headers = HeaderMap::new();
+        if let Some(user) = user {
+            let mut value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(&user)))?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        // One that is configured takes the place of what the URL says, as in `distribution`.
+        if asked.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            headers.remove(header::AUTHORIZATION);
+        }
         for (name, value) in &asked.headers {
             let mut value = HeaderValue::from_str(value.expose())
                 .with_context(|| format!("the value of the header {name} is not allowed"))?;
@@ -206,9 +213,14 @@ fn with_names_of_their_own(mut checks: Vec<Check>) -> Vec<Check> {
     checks
 }
 
-/// For messages.
-fn without_user(uri: &str) -> &str {
-    uri.rsplit_once('@').map_or(uri, |(_, host)| host)
+/// A URI without `user:password@`, and these, with nothing left encoded in them.
+fn split_user(uri: &str) -> (String, Option<Vec<u8>>) {
+    let whole = || (uri.to_owned(), None);
+    let Some((scheme, rest)) = uri.split_once("://") else { return whole() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let Some((user, host)) = authority.rsplit_once('@') else { return whole() };
+    (format!("{scheme}://{host}{path}"), Some(percent_decode_str(user).collect()))
 }
 
 #[cfg(test)]
@@ -273,6 +285,27 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
+    }
+
+    #[test]
+    fn user_and_password_leave_the_uri() {
+        for (uri, without, user) in [
+            ("http://h/p@q?r@s", "http://h/p@q?r@s", None),
+            ("http://ada:w%40rd@h:1/p", "http://h:1/p", Some("ada:w@rd")),
+            ("https://ada@h", "https://h", Some("ada")),
+        ] {
+            let user = user.map(|user| user.as_bytes().to_vec());
+            assert_eq!(split_user(uri), (without.to_owned(), user));
+        }
+        let asked = http("http://ada:word@h/up".to_owned());
+        let probe = HttpProbe::new(&asked).unwrap();
+        assert_eq!(probe.headers[header::AUTHORIZATION], "Basic YWRhOndvcmQ=");
+        assert_eq!(probe.url.to_string(), "http://h/up");
+        let mut asked = http("http://ada:word@h/up".to_owned());
+        asked.headers.push(("authorization".to_owned(), Secret::new("Bearer x".to_owned())));
+        let probe = HttpProbe::new(&asked).unwrap();
+        assert_eq!(probe.headers[header::AUTHORIZATION], "Bearer x");
+        assert_eq!(probe.headers.get_all(header::AUTHORIZATION).iter().count(), 1);
     }
 
     #[tokio::test]
@@ -346,7 +379,7 @@ mod tests {
         for (uri, what) in [
             ("/path", "begins with http:// or https:// and a host"),
             ("ftp://h/", "begins with http:// or https:// and a host"),
-            ("http://ada:word@h/", "an Authorization header"),
+            ("ftp://ada:word@h/", "begins with http:// or https:// and a host"),
         ] {
             let asked = config::Health { http: vec![http(uri.to_owned())], ..nothing() };
             let Err(error) = Checks::new(&asked, &registry) else { panic!("{uri}") };

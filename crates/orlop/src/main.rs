@@ -68,7 +68,14 @@ fn run_on_data(command: &DataCommand) -> anyhow::Result<ExitCode> {
         DataCommand::Export(export) => (&export.config, Mode::Lenient),
         DataCommand::GarbageCollect(collect) => (&collect.config, Mode::Lenient),
     };
-    let loaded = Config::load(config.path().as_deref(), config::environment(), mode)?;
+    let path = config.path();
+    if path.is_none() && arguments::is_distribution(std::env::args_os().next().as_deref()) {
+        bail!(
+            "no configuration file: as `registry` the program needs one, behind the command or in \
+             REGISTRY_CONFIGURATION_PATH"
+        );
+    }
+    let loaded = Config::load(path.as_deref(), config::environment(), mode)?;
     // With another store than the one that is asked for, nothing is right.
     if let Some(first) = loaded.unsupported.first() {
         bail!("{first}");

@@ -80,6 +80,11 @@ pub(crate) enum Error {
     Unusable(String),
 }
 
+/// Whether certificates can be had for it: the name of a host, not an address and no wildcard.
+pub fn is_host(text: &str) -> bool {
+    DnsName::try_from(text).is_ok()
+}
+
 impl Certificates {
     /// Reads what is in the folder and gets what is missing, now and whenever it is time, until
     /// this is dropped.
@@ -91,7 +96,7 @@ impl Certificates {
         for host in &mut config.hosts {
             *host = host.to_ascii_lowercase();
             // Also keeps it from being a path.
-            if DnsName::try_from(host.as_str()).is_err() {
+            if !is_host(host) {
                 return Err(format!("{host:?}: expected the name of a host"));
             }
         }

@@ -160,6 +160,10 @@ fn driver_kind(section: &str) -> Option<&'static str> {
 
 /// The refusal of a name that is no known driver of its section.
 pub(super) fn unknown_driver(origin: Origin, section: &str, name: &str) -> ConfigError {
+    // Something else may have come here by mistake, perhaps a secret.
+    let is_name = name.len() <= 40
+        && name.chars().all(|letter| letter.is_alphanumeric() || "-_.".contains(letter));
+    let name = if is_name { name } else { "…" };
     let key = format!("{section}.{name}");
     let kind = driver_kind(section).unwrap_or("a key");
     let advice = match (shape::nearest(&key), shape::find(section)) {

@@ -6,8 +6,9 @@
 
 use super::kind::Kind;
 use Kind::{
-    Address, Boolean, Duration, Free, Header, Host, Listen, Network, OneOf, Path, PathOrUrl,
-    Pattern, Period, Secret, SecretHeader, SignedDuration, Text, Url, UrlPath, Whole,
+    Address, Authority, Boolean, Duration, Free, Header, Host, HostName, Listen, Network, OneOf,
+    Path, PathOrUrl, Pattern, Period, Prefix, Repositories, Secret, SecretHeader, SignedDuration,
+    Text, Url, UrlPath, Whole,
 };
 
 /// A key, or a section of which there is something to say.
@@ -171,7 +172,7 @@ pub(super) static KEYS: &[Key] = &[
     key("auth.htpasswd.realm", Text, "", "The name that clients show when they ask for a password").required(),
     key("auth.htpasswd.path", Path, "", "The file, with bcrypt hashes. It is made, with one user, if it is missing").required(),
     section("auth.rules.[]", "Who may do what where. Only Orlop has it").optional(),
-    key("auth.rules.[].repositories.[]", Text, "", "Names or patterns: `*` is any part of a name up to a slash, `**` goes over slashes").required(),
+    key("auth.rules.[].repositories.[]", Repositories, "", "Names or patterns: `*` is any part of a name up to a slash, `**` goes over slashes").required(),
     key("auth.rules.[].users.[]", Text, "", "Names, `\"*\"` for all who signed in, `anonymous` for all who did not").required(),
     key("auth.rules.[].actions.[]", OneOf(&["pull", "push", "delete", "admin"]), "", "What they may do").required(),
     section("auth.token", "Tokens of a token server").optional(),
@@ -188,7 +189,7 @@ pub(super) static KEYS: &[Key] = &[
     key("middleware.storage.[].disabled", Boolean, "false", "Switches it off"),
     key("middleware.storage.[].options.baseurl", Text, "", "`redirect`, `cloudfront`: where clients are sent"),
     key("middleware.storage.[].options.scheme", OneOf(&["http", "https"]), "", "`rewrite`: the scheme of the URL that clients are sent to"),
-    key("middleware.storage.[].options.host", Text, "", "`rewrite`: its host"),
+    key("middleware.storage.[].options.host", Authority, "", "`rewrite`: its host"),
     key("middleware.storage.[].options.trimpathprefix", Text, "", "`rewrite`: taken off the start of its path"),
     key("middleware.storage.[].options.privatekey", Path, "", "`cloudfront`"),
     key("middleware.storage.[].options.keypairid", Text, "", "`cloudfront`"),
@@ -210,7 +211,7 @@ pub(super) static KEYS: &[Key] = &[
     key("http.addr", Listen, ":5000", "Where to listen; no host means every address of the machine. Without a file, `127.0.0.1:5000`"),
     key("http.net", OneOf(&["tcp", "unix"]), "tcp", "With `unix`, `http.addr` is the path of a socket"),
     key("http.host", Host, "", "The start of the URLs in answers; otherwise as the client calls the registry"),
-    key("http.prefix", UrlPath, "", "The path below which the registry answers, such as `/registry/`"),
+    key("http.prefix", Prefix, "", "The path below which the registry answers, such as `/registry/`"),
     key("http.secret", Secret, "", "What all servers that stand for each other share: it seals the tokens and places in lists that they give out. A random one if it is not set"),
     key("http.relativeurls", Boolean, "false", "Answers with paths instead of URLs"),
     key("http.draintimeout", Duration, "8s", "How long running requests may take after a SIGTERM; `0` cuts them at once"),
@@ -230,7 +231,7 @@ pub(super) static KEYS: &[Key] = &[
     key("http.tls.ciphersuites.[]", OneOf(CIPHER_SUITES), "", "The cipher suites of TLS 1.2; all safe ones without it"),
     key("http.tls.letsencrypt.cachefile", Path, "", "The folder where certificates from Let's Encrypt are kept"),
     key("http.tls.letsencrypt.email", Text, "", "Whom Let's Encrypt may write to"),
-    key("http.tls.letsencrypt.hosts.[]", Text, "", "The names in the certificate"),
+    key("http.tls.letsencrypt.hosts.[]", HostName, "", "The names in the certificate"),
     key("http.tls.letsencrypt.directoryurl", Url, "", "Another ACME server"),
 
     key("notifications.events.includereferences", Boolean, "false", "What a manifest refers to is in its event"),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use net::client::Url;
 use serde_json::json;
+use web::urls::Prefix;
 
 use super::duration;
 
@@ -43,6 +44,14 @@ pub(super) enum Kind {
     PathOrUrl,
     /// A path of a URL, with a slash at its start.
     UrlPath,
+    /// A path below which the registry answers.
+    Prefix,
+    /// The name of a host.
+    HostName,
+    /// `host` or `host:port`.
+    Authority,
+    /// A pattern of repository names.
+    Repositories,
     /// A value of an HTTP header; the key is the header's name.
     Header,
     /// A header's value that is never shown.
@@ -83,6 +92,10 @@ impl Kind {
             Self::UrlPath => {
                 text.starts_with('/') && !text.contains(['?', '#']) && is_visible_ascii(text)
             }
+            Self::Prefix => Prefix::parse(text).is_some(),
+            Self::HostName => net::acme::is_host(text),
+            Self::Authority => !text.contains('@') && text.parse::<http::uri::Authority>().is_ok(),
+            Self::Repositories => text.parse::<auth::Pattern>().is_ok(),
             Self::Header | Self::SecretHeader => is_header_value(text),
             Self::Pattern => pattern(text),
             Self::Network => network(text).is_some(),
@@ -122,6 +135,17 @@ impl Kind {
                     .to_owned()
             }
             Self::UrlPath => "a path that starts with `/`".to_owned(),
+            Self::Prefix => {
+                "a path such as /registry/, of letters, digits, `-`, `.`, `_` and `~`, \
+                             with nothing to resolve or decode"
+                    .to_owned()
+            }
+            Self::HostName => "the name of a host, such as registry.example.com".to_owned(),
+            Self::Authority => "a host, or host:port".to_owned(),
+            Self::Repositories => "a repository's name (of a-z, 0-9, `.`, `_`, `-` and `/`), or a \
+                                   pattern: `*` is any part of a name up to a slash, `**` goes \
+                                   over slashes"
+                .to_owned(),
             Self::Header | Self::SecretHeader => {
                 "a header's value (one line of ASCII), or a list of them".to_owned()
             }
@@ -155,7 +179,10 @@ impl Kind {
             Self::Host | Self::Url => "URL".to_owned(),
             Self::Path => "path".to_owned(),
             Self::PathOrUrl => "path or URL".to_owned(),
-            Self::UrlPath => "URL path".to_owned(),
+            Self::UrlPath | Self::Prefix => "URL path".to_owned(),
+            Self::HostName => "host".to_owned(),
+            Self::Authority => "host, or host:port".to_owned(),
+            Self::Repositories => "name or pattern".to_owned(),
             Self::Header => "header".to_owned(),
             Self::SecretHeader => "header, secret".to_owned(),
             Self::Pattern => "regular expression".to_owned(),
@@ -173,7 +200,8 @@ impl Kind {
                 { "type": "string", "pattern": any_case(&BOOLEANS.map(|(word, _)| word)) },
             ] }),
             Self::Whole(least, most) => {
-                let mut schema = json!({ "type": "integer" });
+                let mut schema =
+                    json!({ "type": ["integer", "string"], "pattern": "^[-+]?[0-9_]+$" });
                 for (name, bound, none) in
                     [("minimum", least, i64::MIN), ("maximum", most, i64::MAX)]
                 {
@@ -193,13 +221,16 @@ impl Kind {
                 { "type": "string", "pattern": any_case(words) },
             ] }),
             Self::Host | Self::Url => json!({ "type": "string", "pattern": "^https?://" }),
-            Self::UrlPath => json!({ "type": "string", "pattern": "^/" }),
+            Self::UrlPath | Self::Prefix => json!({ "type": "string", "pattern": "^/" }),
             // Editors take `0123` for a number where a text is meant.
             Self::Text | Self::Secret => json!({ "type": ["string", "number", "boolean"] }),
             Self::Address
             | Self::Listen
             | Self::Path
             | Self::PathOrUrl
+            | Self::HostName
+            | Self::Authority
+            | Self::Repositories
             | Self::Header
             | Self::SecretHeader
             | Self::Pattern

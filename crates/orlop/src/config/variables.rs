@@ -138,7 +138,7 @@ fn set(
     if path == "auth" {
         guard(&replaced, &replacement)?;
     }
-    lost(target.shape, path, &replaced, &replacement, notes);
+    warn_of_lost(target, path, &replaced, &replacement, notes);
     Ok(())
 }
 
@@ -167,17 +167,19 @@ fn guard(before: &Node, after: &Node) -> Result<(), ConfigError> {
     })
 }
 
-/// A variable for a whole section replaces it: says what of the file is thereby gone.
-fn lost(shape: &Shape, path: &str, before: &Node, after: &Node, notes: &mut Notes) {
-    let mut gone = Vec::new();
-    for (name, old) in before.entries() {
-        let known = shape.child(name);
-        let is_driver = known.is_some_and(Shape::is_optional) && matches!(path, "storage" | "auth");
-        let matters = known.is_some_and(|shape| !shape.is_leaf() || shape.default() != text(old));
-        if !old.is_inert() && !is_driver && matters && after.child(name).is_none() {
-            gone.push(format!("{path}.{name} ({})", old.origin));
+/// A variable replaces all that was there: says what of the file is thereby gone.
+fn warn_of_lost(target: &Target, path: &str, before: &Node, after: &Node, notes: &mut Notes) {
+    if target.shape.is_leaf() {
+        if after.is_empty() && !before.is_empty() && text(before) != target.shape.default() {
+            notes.warn(format!(
+                "{} is empty: without effect is now {path} ({})",
+                after.origin, before.origin
+            ));
         }
+        return;
     }
+    let mut gone = Vec::new();
+    lost(target.shape, path, before, after, &mut gone);
     // What `distribution` needs and Orlop does not.
     gone.retain(|entry| !entry.starts_with("storage.cache") && !entry.starts_with("storage.tag"));
     if !gone.is_empty() {
@@ -186,6 +188,28 @@ fn lost(shape: &Shape, path: &str, before: &Node, after: &Node, notes: &mut Note
             after.origin,
             gone.join(", ")
         ));
+    }
+}
+
+/// What is in a section before and not after.
+fn lost(shape: &Shape, path: &str, before: &Node, after: &Node, gone: &mut Vec<String>) {
+    for (name, old) in before.entries() {
+        let Some(known) = shape.child(name) else { continue };
+        let matters = !old.is_inert() && (!known.is_leaf() || known.default() != text(old));
+        // Another driver takes the place of this one. None, or this one once more, does not.
+        let is_replaced = known.is_optional()
+            && matches!(path, "storage" | "auth")
+            && !after.is_empty()
+            && after.as_text() != Some(name)
+            && after.child(name).is_none();
+        if !matters || is_replaced {
+            continue;
+        }
+        match after.child(name) {
+            None => gone.push(format!("{path}.{name} ({})", old.origin)),
+            Some(new) if !known.is_leaf() => lost(known, &format!("{path}.{name}"), old, new, gone),
+            Some(_) => {}
+        }
     }
 }
 

@@ -150,8 +150,7 @@ fn algorithm(text: &str) -> String {
 
 fn rule(rule: &Section<'_>) -> Result<Rule, ConfigError> {
     Ok(Rule {
-        repositories: rule
-            .list("repositories", |text| is_name_pattern(text).then(|| text.to_owned()))?,
+        repositories: rule.texts("repositories")?,
         users: rule.list("users", |text| {
             Some(match text {
                 "anonymous" => User::Anonymous,
@@ -167,11 +166,4 @@ fn rule(rule: &Section<'_>) -> Result<Rule, ConfigError> {
             _ => None,
         })?,
     })
-}
-
-/// The characters of a repository's name, and the stars. What else is there would match nothing,
-/// without a word.
-fn is_name_pattern(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/*".contains(&byte))
 }

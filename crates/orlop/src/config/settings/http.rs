@@ -128,7 +128,7 @@ pub(super) fn read(http: &Section<'_>, notes: &mut Notes) -> Result<Http, Config
         host: http.get("host", |text| kind::host(text).map(str::to_owned))?,
         prefix: http.text("prefix")?.map_or_else(|| "/".to_owned(), with_slash),
         relative_urls: http.is_on("relativeurls")?,
-        headers: http.pairs("headers"),
+        headers: headers(http, notes),
         drain_timeout: drain_timeout(http, notes)?,
         prometheus_path: prometheus_path(http)?.filter(|_| debug_addr.is_some()),
         debug_addr,
@@ -137,6 +137,25 @@ pub(super) fn read(http: &Section<'_>, notes: &mut Notes) -> Result<Http, Config
         tls: tls(&http.section("tls"), notes)?,
         trusted_proxies: http.list("trustedproxies", kind::network)?,
     })
+}
+
+/// How long an answer is and what becomes of the connection is not for a configuration to say: in
+/// `distribution` it has no effect.
+fn headers(http: &Section<'_>, notes: &mut Notes) -> Vec<(String, String)> {
+    const NOT_OURS: [&str; 6] =
+        ["connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade"];
+    let mut headers = http.pairs("headers");
+    headers.retain(|(name, _)| {
+        let is_ours = !NOT_OURS.iter().any(|other| other.eq_ignore_ascii_case(name));
+        if !is_ours {
+            notes.warn(format!(
+                "{}: http.headers.{name}: has no effect, as every answer says it by itself",
+                http.origin_of("headers")
+            ));
+        }
+        is_ours
+    });
+    headers
 }
 
 fn with_slash(mut path: String) -> String {

@@ -108,11 +108,12 @@ impl<'a> Section<'a> {
         path: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, ConfigError> {
-        let items = self.nodes(path).iter().filter(|node| !node.is_empty());
+        let items = self.nodes(path).iter().enumerate().filter(|(_, node)| !node.is_empty());
         items
-            .map(|node| {
-                let item = format!("{path}.[]");
-                node.as_text().and_then(&parse).ok_or_else(|| self.wrong(node, &item))
+            .map(|(index, node)| {
+                let kind = self.kind(&format!("{path}.[]"));
+                let wrong = || self.unlike(kind, node, &format!("{path}[{index}]"));
+                node.as_text().and_then(&parse).ok_or_else(wrong)
             })
             .collect()
     }
@@ -168,7 +169,15 @@ impl<'a> Section<'a> {
     }
 
     fn wrong(&self, node: &Node, path: &str) -> ConfigError {
-        let kind = shape::find(&join(&self.shape, path)).map(shape::Shape::kind);
+        self.unlike(self.kind(path), node, path)
+    }
+
+    fn kind(&self, path: &str) -> Option<kind::Kind> {
+        shape::find(&join(&self.shape, path)).map(shape::Shape::kind)
+    }
+
+    /// The error for a value at `path` that is not of its kind.
+    fn unlike(&self, kind: Option<kind::Kind>, node: &Node, path: &str) -> ConfigError {
         let expected = kind.map(kind::Kind::expected).unwrap_or_default();
         node.wrong(&join(&self.path, path), expected, kind.is_none_or(kind::Kind::is_secret))
     }

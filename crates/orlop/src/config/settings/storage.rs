@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use web::redirect::Redirect;
+
 use super::super::Notes;
 use super::super::error::ConfigError;
 use super::super::kind;
@@ -78,7 +80,10 @@ fn middleware(
         let options = entry.section("options");
         match entry.must_text("name")?.to_ascii_lowercase().as_str() {
             "redirect" => {
-                let is_url = |text: &str| kind::Kind::Url.accepts(text).then(|| text.to_owned());
+                let is_url = |text: &str| {
+                    let is_target = Redirect::default().push_target(text);
+                    (is_target && kind::Kind::Url.accepts(text)).then(|| text.to_owned())
+                };
                 let base_url =
                     entry.must("options.baseurl", is_url).map_err(|error| match error {
                         // In the table it is a text: other middleware takes it without a scheme.

@@ -106,7 +106,7 @@ fn wrong_values_name_place_key_expected_and_found() {
         ("auth: {rules: [{repositories: a, users: [''], actions: pull}]}", "auth.rules[0].users"),
         (
             "auth: {rules: [{repositories: A, users: u, actions: pull}]}",
-            "auth.rules[0].repositories.[]",
+            "auth.rules[0].repositories",
         ),
         ("auth: {rules: [{repositories: a, users: u, actions: look}]}", "auth.rules[0].actions"),
         ("http: {trustedproxies: [10.0.0.0/33]}", "http.trustedproxies[0]"),
@@ -218,6 +218,28 @@ fn what_does_not_go_together_is_an_error() {
         ("storage: {filesystem: {}, inmemory: }", "storage.inmemory"),
         ("storage: {s3: {region: r, bucket: b}, s3aws: {region: r, bucket: b}}", "storage.s3aws"),
         ("middleware: {storage: [{name: redirect}]}", "middleware.storage[0].name"),
+        (
+            "middleware: {storage: [{name: redirect, options: {baseurl: 'http://a b'}}]}",
+            "middleware.storage[0].options.baseurl",
+        ),
+        (
+            "middleware: {storage: [{name: rewrite, options: {host: 'a b'}}]}",
+            "middleware.storage[0].options.host",
+        ),
+        ("http: {prefix: /a/../b/}", "http.prefix"),
+        ("http: {prefix: '/a;b/'}", "http.prefix"),
+        (
+            "http: {tls: {letsencrypt: {cachefile: c, hosts: [a.b, '*.a.b']}}}",
+            "http.tls.letsencrypt.hosts[1]",
+        ),
+        (
+            "auth: {rules: [{repositories: [a, A/b], users: [u], actions: [pull]}]}",
+            "auth.rules[0].repositories[1]",
+        ),
+        (
+            "auth: {rules: [{repositories: ['a**b/***'], users: [u], actions: [pull]}]}",
+            "auth.rules[0].repositories[0]",
+        ),
     ] {
         let message = refusal(lines);
         assert!(
@@ -229,6 +251,20 @@ fn what_does_not_go_together_is_an_error() {
         let message = load(None, &[(variable, "x")]).expect_err(variable);
         assert!(message.starts_with(&format!("{variable}: ")), "{message}");
     }
+}
+
+#[test]
+fn what_is_no_name_of_a_driver_is_not_repeated() {
+    let message = load(None, &[("REGISTRY_AUTH", "https://ada:word@host/")]).unwrap_err();
+    assert!(message.contains("auth.…: not the name of") && !message.contains("word"), "{message}");
+}
+
+#[test]
+fn headers_that_every_answer_has_are_left_out() {
+    let loaded =
+        load_file("version: 0.1\nhttp: {headers: {Content-Length: ['5'], X-A: [b]}}", &[]).unwrap();
+    assert_eq!(loaded.config.http.headers, [("X-A".to_owned(), "b".to_owned())]);
+    assert!(loaded.warnings[0].contains("http.headers.Content-Length: has no effect"));
 }
 
 #[test]

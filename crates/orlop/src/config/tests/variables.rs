@@ -49,6 +49,29 @@ fn variables_win_over_the_file_and_narrow_ones_over_wide_ones() {
 }
 
 #[test]
+fn what_a_variable_takes_away_is_named() {
+    let file = "version: 0.1\nstorage:\n  filesystem: {rootdirectory: /data, maxthreads: 50}";
+    for (variables, gone) in [
+        (&[("REGISTRY_STORAGE", "")][..], "storage.filesystem (c.yml:3:3)"),
+        (&[("REGISTRY_STORAGE", "filesystem")], "storage.filesystem (c.yml:3:3)"),
+        (
+            &[("REGISTRY_STORAGE", "{filesystem: {maxthreads: 60}}")],
+            "storage.filesystem.rootdirectory (c.yml:3:",
+        ),
+        (
+            &[("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "")],
+            "storage.filesystem.rootdirectory (c.yml:3:",
+        ),
+    ] {
+        let warnings = load_file(file, variables).unwrap().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains(gone)), "{gone}: {warnings:?}");
+    }
+    let same = [("REGISTRY_STORAGE", "{filesystem: {rootdirectory: /other}}")];
+    let warnings = load_file(file, &same).unwrap().warnings;
+    assert!(!warnings.iter().any(|warning| warning.contains("rootdirectory")), "{warnings:?}");
+}
+
+#[test]
 fn a_variable_finds_the_header_of_the_file_but_no_misspelt_key() {
     let file = "version: 0.1\nhttp: {Addr: ':1', headers: {X-A: file, X-B: file}}";
     let variables = [("REGISTRY_HTTP_ADDR", ":2"), ("REGISTRY_HTTP_HEADERS_x-a", "variable")];
@@ -182,7 +205,7 @@ fn the_name_of_a_driver_replaces_the_section_with_a_word() {
         "{:?}",
         loaded.warnings
     );
-    let only_driver = "version: 0.1\nstorage: {filesystem: {rootdirectory: /d}}";
+    let only_driver = "version: 0.1\nstorage: {filesystem: {}}";
     let loaded = load_file(only_driver, &[("REGISTRY_STORAGE", "filesystem")]).unwrap();
     assert_eq!(loaded.warnings, [""; 0]);
 }
