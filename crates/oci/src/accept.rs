@@ -7,22 +7,22 @@ use crate::media_type::without_parameters;
 /// Media ranges are compared without their parameters. If several ranges match a type, the most
 /// specific one decides; of two equally specific ones, that with the higher quality.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Accept {
-    ranges: Vec<MediaRange>,
+pub struct Accept<'a> {
+    ranges: Vec<MediaRange<'a>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MediaRange {
-    pattern: Pattern,
+struct MediaRange<'a> {
+    pattern: Pattern<'a>,
     quality: u16,
 }
 
-/// In lower case; ordered by how specific they are.
+/// As the client wrote them: case does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
+enum Pattern<'a> {
     Any,
-    Type(String),
-    Exact(String),
+    Type(&'a str),
+    Exact(&'a str),
 }
 
 /// More ranges than any client sends. Further ones are not looked at.
@@ -31,10 +31,10 @@ const MAX_RANGES: usize = 100;
 /// Qualities are counted in thousandths.
 const FULL_QUALITY: u16 = 1000;
 
-impl Accept {
+impl<'a> Accept<'a> {
     /// Parses all `Accept` headers of a request, one value for each. What is not a media range is
     /// skipped; a malformed quality counts as 1.
-    pub fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+    pub fn parse(values: impl Iterator<Item = &'a str>) -> Self {
         let ranges = values
             .flat_map(|value| split_unquoted(value, ','))
             .take(MAX_RANGES)
@@ -77,8 +77,8 @@ impl Accept {
     }
 }
 
-impl MediaRange {
-    fn parse(text: &str) -> Option<Self> {
+impl<'a> MediaRange<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
         let mut parts = split_unquoted(text, ';').map(str::trim);
         let pattern = Pattern::parse(parts.next()?)?;
         let quality = parts
@@ -90,8 +90,8 @@ impl MediaRange {
     }
 }
 
-impl Pattern {
-    fn parse(text: &str) -> Option<Self> {
+impl<'a> Pattern<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
         // Some old HTTP libraries write a lone star.
         if matches!(text, "*/*" | "*") {
             return Some(Self::Any);
@@ -101,8 +101,8 @@ impl Pattern {
             return None;
         }
         Some(match subtype {
-            "*" => Self::Type(kind.to_ascii_lowercase()),
-            _ => Self::Exact(text.to_ascii_lowercase()),
+            "*" => Self::Type(kind),
+            _ => Self::Exact(text),
         })
     }
 
@@ -141,9 +141,28 @@ fn parse_quality(text: &str) -> Option<u16> {
 
 /// Splits at separators that are not inside a quoted string.
 fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let part = match text.split_once(separator) {
+            // Nearly always there are no quotes.
+            Some((part, after)) if !part.contains('"') => {
+                rest = Some(after);
+                return Some(part);
+            }
+            Some(_) => text.split(until_unquoted(separator)).next()?,
+            None => text,
+        };
+        rest = text.get(part.len() + separator.len_utf8()..).filter(|_| part.len() < text.len());
+        Some(part)
+    })
+}
+
+/// Whether a character is a separator, asked of one after the other.
+fn until_unquoted(separator: char) -> impl FnMut(char) -> bool {
     let mut quoted = false;
     let mut escaped = false;
-    text.split(move |character| {
+    move |character| {
         if escaped {
             escaped = false;
             return false;
@@ -154,7 +173,7 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
             _ => {}
         }
         character == separator && !quoted
-    })
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +183,7 @@ mod tests {
     use super::*;
     use crate::media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 
-    fn accept(value: &str) -> Accept {
+    fn accept(value: &str) -> Accept<'_> {
         Accept::parse([value].into_iter())
     }
 
@@ -205,11 +224,13 @@ mod tests {
 
     #[test]
     fn the_most_specific_range_decides() {
-        let header = accept(&format!("*/*, application/*;q=0, {OCI_INDEX};q=0.1"));
+        let text = format!("*/*, application/*;q=0, {OCI_INDEX};q=0.1");
+        let header = accept(&text);
         assert!(header.accepts("text/plain"));
         assert!(!header.accepts(OCI_MANIFEST));
         assert!(header.accepts(OCI_INDEX));
-        let header = accept(&format!("{OCI_INDEX};q=0, */*"));
+        let text = format!("{OCI_INDEX};q=0, */*");
+        let header = accept(&text);
         assert!(!header.accepts(OCI_INDEX) && !header.names(OCI_INDEX));
         assert!(header.accepts(OCI_MANIFEST));
     }
@@ -246,9 +267,9 @@ mod tests {
 
     #[test]
     fn at_most_a_hundred_ranges_are_looked_at() {
-        let header = |count: usize| accept(&format!("{}a/b", "x/y,".repeat(count)));
-        assert!(header(99).names("a/b"));
-        assert!(!header(100).names("a/b"));
+        let header = |count: usize| format!("{}a/b", "x/y,".repeat(count));
+        assert!(accept(&header(99)).names("a/b"));
+        assert!(!accept(&header(100)).names("a/b"));
     }
 
     proptest! {

@@ -97,13 +97,7 @@ impl Digest {
 
     /// The hash in lower-case hexadecimal.
     pub fn hex(&self) -> String {
-        let hash = self.hash();
-        let mut hex = String::with_capacity(2 * hash.len());
-        for byte in hash {
-            hex.push(hex_digit(byte >> 4));
-            hex.push(hex_digit(byte & 15));
-        }
-        hex
+        Hex::of(self).as_str().to_owned()
     }
 
     /// The form for storage: one byte for the algorithm (1 SHA-256, 2 SHA-512), then the raw hash.
@@ -192,9 +186,31 @@ fn is_encoded(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
 }
 
+/// A hash in lower-case hexadecimal. Each answer has several, so they are not worth an allocation.
+struct Hex {
+    digits: [[u8; 2]; 64],
+    bytes: usize,
+}
+
+impl Hex {
+    fn of(digest: &Digest) -> Self {
+        let mut digits = [[0; 2]; 64];
+        for (pair, byte) in digits.iter_mut().zip(digest.hash()) {
+            *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
+        }
+        Self { digits, bytes: digest.hash().len() }
+    }
+
+    fn as_str(&self) -> &str {
+        let digits = self.digits.get(..self.bytes).unwrap_or_default();
+        // They are ASCII.
+        str::from_utf8(digits.as_flattened()).unwrap_or_default()
+    }
+}
+
 /// `nibble` is below 16.
-fn hex_digit(nibble: u8) -> char {
-    char::from(if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) })
+fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
 }
 
 /// `digit` is one of `0-9a-f`.
@@ -212,7 +228,10 @@ fn wrong_length(algorithm: Algorithm, found: usize) -> DigestError {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm(), self.hex())
+        for part in [self.algorithm().as_str(), ":", Hex::of(self).as_str()] {
+            f.write_str(part)?;
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod answers;
 mod blob;
 mod catalog;
 mod check;
@@ -41,8 +42,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use blobs::Blobs;
 use bytes::Bytes;
 use metadata::Metadata;
-use oci::Digest;
+use oci::{Digest, Reference, RepositoryName};
 use tokio::sync::Semaphore;
+
+use answers::Answers;
 
 pub use adopt::{Adoption, AdoptionProgress, survey};
 pub use blob::StoredBlob;
@@ -86,6 +89,10 @@ struct Shared {
     round: adopt::Round,
     /// A permit for each piece of work that must run to its end.
     work: Arc<Semaphore>,
+    /// The manifests that references lead to.
+    found_manifests: Answers<(RepositoryName, Reference), metadata::manifests::Manifest>,
+    /// The blobs that repositories serve.
+    found_blobs: Answers<(RepositoryName, Digest), metadata::blobs::Blob>,
     /// Content of manifests by their sha256 digest. It says nothing about who may read it: the
     /// database is asked that each time.
     manifests: quick_cache::sync::Cache<Digest, Bytes, ByLength>,
@@ -109,6 +116,8 @@ impl Registry {
                 sessions,
                 round,
                 work,
+                found_manifests: Answers::new(),
+                found_blobs: Answers::new(),
                 manifests,
             }),
         }

@@ -39,13 +39,7 @@ impl Registry {
             reference: reference.clone(),
         };
         self.ensure_adopted(repository).await?;
-        let found = self
-            .metadata()
-            .read(&(repository, reference), |tx, (repository, reference)| {
-                Box::pin(metadata::manifests::find(tx, repository, reference))
-            })
-            .await?
-            .ok_or_else(unknown)?;
+        let found = self.find_manifest(repository, reference).await?.ok_or_else(unknown)?;
         let content = self.manifest_content(&found.blob).await?.ok_or_else(unknown)?;
         Ok(PulledManifest { digest: found.digest, media_type: found.media_type, content })
     }
@@ -103,19 +97,35 @@ impl Registry {
         }
     }
 
+    async fn find_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<metadata::manifests::Manifest>, metadata::Error> {
+        let version = self.metadata().version();
+        let input = (repository.clone(), reference.clone());
+        let asking = || {
+            self.metadata().read(&input, |tx, (repository, reference)| {
+                Box::pin(metadata::manifests::find(tx, repository, reference))
+            })
+        };
+        self.shared.found_manifests.get(version, input.clone(), asking).await
+    }
+
     pub(crate) async fn find_blob(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Blob, Error> {
         self.ensure_adopted(repository).await?;
-        let input = (repository, digest);
-        let found = self
-            .metadata()
-            .read(&input, |tx, (repository, digest)| {
+        let version = self.metadata().version();
+        let input = (repository.clone(), *digest);
+        let asking = || {
+            self.metadata().read(&input, |tx, (repository, digest)| {
                 Box::pin(metadata::blobs::find(tx, repository, digest))
             })
-            .await?;
+        };
+        let found = self.shared.found_blobs.get(version, input.clone(), asking).await?;
         found.ok_or_else(|| blob_unknown(repository, digest))
     }
 
@@ -125,7 +135,7 @@ impl Registry {
         if let Some(content) = self.shared.manifests.get(&blob.digest) {
             return Ok(Some(content));
         }
-        let content = match read_whole(self.blobs(), blob).await {
+        let content = match Box::pin(read_whole(self.blobs(), blob)).await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 tracing::error!(digest = %blob.digest, %error, "the bytes of a manifest are gone");

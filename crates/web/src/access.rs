@@ -46,7 +46,7 @@ pub(crate) async fn admit(
     };
     let base_url = base_url(config, parts, connection);
     let request = question(parts, address, base_url.as_deref(), &wanted);
-    match config.access.admit(&request).await {
+    match Box::pin(config.access.admit(&request)).await {
         Ok(caller) => Ok(caller),
         Err(refusal) => Err(Refused { refusal, wanted }),
     }

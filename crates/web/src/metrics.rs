@@ -4,8 +4,8 @@ mod compatible;
 mod process;
 mod storage;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
@@ -47,7 +47,25 @@ struct Shared {
     dropped_spans: Counter<u64, AtomicU64>,
     compatible: Compatible,
     storage: Storage,
+    kinds: [[OnceLock<Kind>; METHODS.len()]; HANDLERS],
 }
+
+/// The numbers of the requests of one handler and method, so that a request does not look each of
+/// them up.
+struct Kind {
+    labels: HandlerLabels,
+    durations: Histogram,
+    response_bytes: Counter,
+    /// Those that were answered with 200.
+    good: Counter,
+    compatible: Option<compatible::Kind>,
+}
+
+/// How many kinds of handlers there are.
+const HANDLERS: usize = 10;
+
+/// The labels of methods; the last one is for all others.
+const METHODS: [&str; 7] = ["delete", "get", "head", "patch", "post", "put", "other"];
 
 /// What a request was about.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +186,7 @@ impl Default for Metrics {
             dropped_spans,
             compatible,
             storage,
+            kinds: Default::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -177,13 +196,29 @@ impl Metrics {
     /// Counts a request that begins.
     pub(crate) fn begin(&self, handler: Handler, parts: &Parts) -> Measured<'_> {
         self.shared.in_flight.inc();
-        let compatible = compatible::knows(handler).then_some(&self.shared.compatible);
-        let (handler, method) = (handler.label(), method_label(&parts.method));
-        if let Some(compatible) = compatible {
-            compatible.begin(handler, parts);
+        let kind = self.kind(handler, &parts.method);
+        if let Some(compatible) = &kind.compatible {
+            compatible.begin(parts);
         }
-        let labels = HandlerLabels { handler, method };
-        Measured { metrics: self, compatible, labels, started: Instant::now() }
+        Measured { metrics: self, kind, started: Instant::now() }
+    }
+
+    fn kind(&self, handler: Handler, method: &Method) -> &Kind {
+        let method = method_index(method);
+        let shared = &self.shared;
+        #[expect(clippy::indexing_slicing, reason = "there is a place for each of both")]
+        shared.kinds[handler as usize][method].get_or_init(|| {
+            let labels = HandlerLabels { handler: handler.label(), method: METHODS[method] };
+            let HandlerLabels { handler: name, method } = labels;
+            let good = RequestLabels { handler: name, method, code: StatusCode::OK.as_u16() };
+            Kind {
+                durations: shared.durations.get_or_create(&labels).clone(),
+                response_bytes: shared.response_bytes.get_or_create(&labels).clone(),
+                good: shared.requests.get_or_create(&good).clone(),
+                compatible: compatible::knows(handler).then(|| shared.compatible.kind(&labels)),
+                labels,
+            }
+        })
     }
 
     /// Counts what became of a request's credentials: one of the few words that access has for it.
@@ -235,22 +270,31 @@ impl Metrics {
 /// A request that is being handled.
 pub(crate) struct Measured<'a> {
     metrics: &'a Metrics,
-    compatible: Option<&'a Compatible>,
-    labels: HandlerLabels,
+    kind: &'a Kind,
     started: Instant,
 }
 
 impl Measured<'_> {
     pub(crate) fn end(self, status: StatusCode, length: u64) {
-        let shared = &self.metrics.shared;
-        let HandlerLabels { handler, method } = self.labels;
+        let (shared, kind) = (&self.metrics.shared, self.kind);
+        let HandlerLabels { handler, method } = kind.labels;
         let labels = RequestLabels { handler, method, code: status.as_u16() };
-        shared.requests.get_or_create(&labels).inc();
+        let is_good = status == StatusCode::OK;
+        if is_good {
+            kind.good.inc();
+        } else {
+            shared.requests.get_or_create(&labels).inc();
+        }
         let took = self.started.elapsed().as_secs_f64();
-        shared.durations.get_or_create(&self.labels).observe(took);
-        shared.response_bytes.get_or_create(&self.labels).inc_by(length);
-        if let Some(compatible) = self.compatible {
-            compatible.end(&self.labels, status, length, took);
+        kind.durations.observe(took);
+        kind.response_bytes.inc_by(length);
+        if let Some(compatible) = &kind.compatible {
+            compatible.end(length, took);
+            if is_good {
+                compatible.good.inc();
+            } else {
+                shared.compatible.requests.get_or_create(&labels).inc();
+            }
         }
     }
 }
@@ -258,21 +302,21 @@ impl Measured<'_> {
 impl Drop for Measured<'_> {
     fn drop(&mut self) {
         self.metrics.shared.in_flight.dec();
-        if let Some(compatible) = self.compatible {
-            compatible.leave(self.labels.handler);
+        if let Some(compatible) = &self.kind.compatible {
+            compatible.leave();
         }
     }
 }
 
-/// Clients may invent methods; labels may not grow.
-fn method_label(method: &Method) -> &'static str {
+/// The place of a method in [`METHODS`]. Clients may invent some; labels may not grow.
+fn method_index(method: &Method) -> usize {
     match *method {
-        Method::DELETE => "delete",
-        Method::GET => "get",
-        Method::HEAD => "head",
-        Method::PATCH => "patch",
-        Method::POST => "post",
-        Method::PUT => "put",
-        _ => "other",
+        Method::DELETE => 0,
+        Method::GET => 1,
+        Method::HEAD => 2,
+        Method::PATCH => 3,
+        Method::POST => 4,
+        Method::PUT => 5,
+        _ => 6,
     }
 }

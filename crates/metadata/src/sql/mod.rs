@@ -165,6 +165,18 @@ impl Metadata {
         }
     }
 
+    /// A number that stays the same for as long as nothing is written: what was read after it was
+    /// looked up can be read again from memory while it is still the same.
+    ///
+    /// `None` while something is being committed, and where others than this handle and its clones
+    /// may write. Nobody else may write to a database of [`Self::open_sqlite`].
+    pub fn version(&self) -> Option<u64> {
+        match &self.engine {
+            Engine::Sqlite(database) => database.version(),
+            Engine::Postgres(_) => None,
+        }
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         if let Engine::Sqlite(database) = &self.engine {

@@ -11,8 +11,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
@@ -45,6 +46,9 @@ pub(super) struct Database {
     /// The file that was opened under this path: its device and number.
     file: (u64, u64),
     readers: Mutex<Vec<Tx>>,
+    /// Twice the number of commits; one more while there is one, when a reader may see what was
+    /// before it or what comes after.
+    commits: Arc<AtomicU64>,
     /// `None` only while dropping, and for a database opened for reading.
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
@@ -69,9 +73,11 @@ impl Database {
         let mut writer = Tx { connection: super::Connection::Sqlite(Connection::open(path)?) };
         prepare_file(&mut writer)?;
         let (jobs, queue) = mpsc::channel();
+        let commits = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("metadata-writer".to_owned())
-            .spawn(move || write_in_groups(&mut writer, &queue))
+            .spawn(move || write_in_groups(&mut writer, &queue, &counter))
             .map_err(|error| {
                 Error::new(ErrorKind::Other, format!("cannot start the writer thread: {error}"))
             })?;
@@ -79,6 +85,7 @@ impl Database {
             path: path.to_owned(),
             file: identity(path)?,
             readers: Mutex::new(Vec::new()),
+            commits,
             jobs: Some(jobs),
             writer: Some(thread),
         })
@@ -89,6 +96,7 @@ impl Database {
             path: path.to_owned(),
             file: identity(path)?,
             readers: Mutex::default(),
+            commits: Arc::default(),
             jobs: None,
             writer: None,
         };
@@ -114,6 +122,12 @@ impl Database {
         }
         let connection = Connection::open_for_reading(&self.path)?;
         Ok(Tx { connection: super::Connection::Sqlite(connection) })
+    }
+
+    /// See [`super::Metadata::version`].
+    pub(super) fn version(&self) -> Option<u64> {
+        let commits = self.commits.load(Ordering::SeqCst);
+        (self.jobs.is_some() && commits.is_multiple_of(2)).then_some(commits)
     }
 
     /// Fails if the file was removed or replaced since it was opened: what is written now would be
@@ -196,7 +210,7 @@ fn run_to_end<T, E: From<Error>>(future: impl Future<Output = Result<T, E>>) -> 
     }
 }
 
-fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>) {
+fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>, commits: &AtomicU64) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < MAX_GROUP {
@@ -205,7 +219,7 @@ fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>) {
                 Err(_) => break,
             }
         }
-        write_group(tx, group);
+        write_group(tx, group, commits);
     }
     if let super::Connection::Sqlite(connection) = &mut tx.connection {
         // Leaves one tidy file behind. Failing costs the next start a few milliseconds.
@@ -213,7 +227,7 @@ fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>) {
     }
 }
 
-fn write_group(tx: &mut Tx, group: Vec<Job>) {
+fn write_group(tx: &mut Tx, group: Vec<Job>, commits: &AtomicU64) {
     let power = group.iter().any(|job| job.durability == Durability::Power);
     if let Err(error) = begin(tx, power) {
         for job in group {
@@ -227,6 +241,7 @@ fn write_group(tx: &mut Tx, group: Vec<Job>) {
         let outcome = in_savepoint(tx, job, &mut broken);
         outcomes.push(outcome);
     }
+    commits.fetch_add(1, Ordering::SeqCst);
     let committed = match broken {
         None => control(tx, "COMMIT"),
         Some(error) => Err(error),
@@ -235,6 +250,7 @@ fn write_group(tx: &mut Tx, group: Vec<Job>) {
         // After some errors (a full disk) SQLite has rolled back by itself.
         let _ = control(tx, "ROLLBACK");
     }
+    commits.fetch_add(1, Ordering::SeqCst);
     for outcome in outcomes {
         (outcome.reply)(match &committed {
             Ok(()) => Ok(()),

@@ -341,6 +341,11 @@ impl Registry {
         if !self.shared.round.active.load(Ordering::Acquire) {
             return Ok(());
         }
+        // Boxed, so that the requests of all other times do not carry the room for it around.
+        Box::pin(self.adopt_first(name)).await
+    }
+
+    async fn adopt_first(&self, name: &RepositoryName) -> Result<(), Error> {
         // Before the look into the database, so that it says something about what is seen there.
         let names = *self.shared.round.names.borrow();
         match self.is_unread(name).await? {

@@ -26,10 +26,20 @@ struct Labels {
 /// `registry_http_*`.
 pub(super) struct Compatible {
     in_flight: Family<Labels, Gauge<i64, AtomicI64>>,
-    requests: Family<RequestLabels, Counter>,
+    pub(super) requests: Family<RequestLabels, Counter>,
     durations: Family<HandlerLabels, Histogram, fn() -> Histogram>,
     request_sizes: Family<Labels, Histogram, fn() -> Histogram>,
     response_sizes: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+/// The numbers of the requests of one handler and method.
+pub(super) struct Kind {
+    in_flight: Gauge<i64, AtomicI64>,
+    durations: Histogram,
+    request_sizes: Histogram,
+    response_sizes: Histogram,
+    /// Those that were answered with 200.
+    pub(super) good: Counter,
 }
 
 /// Whether `distribution` has this kind of request, and so has numbers for it.
@@ -78,23 +88,34 @@ impl Compatible {
         metrics
     }
 
-    pub(super) fn begin(&self, handler: &'static str, parts: &Parts) {
-        let labels = Labels { handler };
-        self.in_flight.get_or_create(&labels).inc();
-        self.request_sizes.get_or_create(&labels).observe(float(size(parts)));
+    pub(super) fn kind(&self, labels: &HandlerLabels) -> Kind {
+        let HandlerLabels { handler, method } = *labels;
+        let good = RequestLabels { handler, method, code: StatusCode::OK.as_u16() };
+        let of_handler = Labels { handler };
+        Kind {
+            in_flight: self.in_flight.get_or_create(&of_handler).clone(),
+            durations: self.durations.get_or_create(labels).clone(),
+            request_sizes: self.request_sizes.get_or_create(&of_handler).clone(),
+            response_sizes: self.response_sizes.get_or_create(&of_handler).clone(),
+            good: self.requests.get_or_create(&good).clone(),
+        }
+    }
+}
+
+impl Kind {
+    pub(super) fn begin(&self, parts: &Parts) {
+        self.in_flight.inc();
+        self.request_sizes.observe(float(size(parts)));
     }
 
-    pub(super) fn end(&self, labels: &HandlerLabels, status: StatusCode, length: u64, took: f64) {
-        let HandlerLabels { handler, method } = *labels;
-        let request = RequestLabels { handler, method, code: status.as_u16() };
-        self.requests.get_or_create(&request).inc();
-        self.durations.get_or_create(labels).observe(took);
-        self.response_sizes.get_or_create(&Labels { handler }).observe(float(length));
+    pub(super) fn end(&self, length: u64, took: f64) {
+        self.durations.observe(took);
+        self.response_sizes.observe(float(length));
     }
 
     /// However the request ended.
-    pub(super) fn leave(&self, handler: &'static str) {
-        self.in_flight.get_or_create(&Labels { handler }).dec();
+    pub(super) fn leave(&self) {
+        self.in_flight.dec();
     }
 }
 

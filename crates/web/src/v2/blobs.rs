@@ -18,7 +18,7 @@ pub(crate) async fn handle(
     let digest = parse_digest(digest)?;
     match *request.method() {
         Method::DELETE => {
-            let deleted = request.registry().delete_blob(repository, &digest).await;
+            let deleted = Box::pin(request.registry().delete_blob(repository, &digest)).await;
             deleted.map_err(|error| refuse_delete(error, &path::BLOB))?;
             Ok(empty(StatusCode::ACCEPTED))
         }
@@ -124,6 +124,8 @@ fn not_modified(digest: &Digest) -> Response {
 }
 
 fn describe(headers: &mut HeaderMap, digest: &Digest, length: u64) {
+    // For these and those that every answer has.
+    headers.reserve(10);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

@@ -34,16 +34,21 @@ pub(crate) async fn handle(
         }
     })?;
     match *request.method() {
-        Method::PUT => put(request, repository, reference, body).await,
-        Method::DELETE => {
-            let conditions = preconditions(request.headers())?;
-            let deleted =
-                request.registry().delete_manifest(&repository, &reference, conditions).await;
-            deleted.map_err(|error| refuse_delete(error, &path::MANIFEST))?;
-            Ok(empty(StatusCode::ACCEPTED))
-        }
+        Method::PUT => Box::pin(put(request, repository, reference, body)).await,
+        Method::DELETE => Box::pin(delete(request, &repository, &reference)).await,
         _ => get(request, &repository, &reference).await,
     }
+}
+
+async fn delete(
+    request: &Request<'_>,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Result {
+    let conditions = preconditions(request.headers())?;
+    let deleted = request.registry().delete_manifest(repository, reference, conditions).await;
+    deleted.map_err(|error| refuse_delete(error, &path::MANIFEST))?;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 /// GET and HEAD; the server leaves the body of a HEAD's answer out.
@@ -51,7 +56,11 @@ async fn get(request: &Request<'_>, repository: &RepositoryName, reference: &Ref
     let manifest = request.registry().pull_manifest(repository, reference).await?;
     let values = request.headers().get_all(header::ACCEPT);
     let accept = Accept::parse(values.iter().filter_map(|value| value.to_str().ok()));
-    let manifest = negotiate(request, repository, reference, &accept, manifest).await?;
+    let manifest = if accept.accepts(&manifest.media_type) {
+        manifest
+    } else {
+        Box::pin(negotiate(request, repository, reference, &accept, manifest)).await?
+    };
     if matches_etag(request.headers(), &manifest.digest) {
         let mut response = empty(StatusCode::NOT_MODIFIED);
         response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -67,18 +76,15 @@ async fn get(request: &Request<'_>, repository: &RepositoryName, reference: &Ref
     Ok(response)
 }
 
-/// What the client can read: the manifest that it asked for, or, for an old Docker client that
-/// asks for a manifest list by its tag, the manifest for the platform that it surely has.
+/// What a client can read that does not accept the manifest: an old Docker client that asks for a
+/// manifest list by its tag gets the manifest for the platform that it surely has.
 async fn negotiate(
     request: &Request<'_>,
     repository: &RepositoryName,
     reference: &Reference,
-    accept: &Accept,
+    accept: &Accept<'_>,
     manifest: PulledManifest,
 ) -> Result<PulledManifest> {
-    if accept.accepts(&manifest.media_type) {
-        return Ok(manifest);
-    }
     let is_list = manifest.media_type == media_type::DOCKER_MANIFEST_LIST;
     if is_list && reference.as_tag().is_some() && accept.accepts(media_type::DOCKER_MANIFEST) {
         let child = Manifest::parse(&manifest.content, Some(&manifest.media_type))

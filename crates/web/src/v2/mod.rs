@@ -33,18 +33,21 @@ pub(crate) async fn handle(request: &Request<'_>, path: Path, body: RequestBody)
         }
         _ => {}
     }
+    // All but pulls are boxed, so that a connection that waits for a request does not keep room for
+    // an upload, and a pull does not carry it around.
     match path {
         Path::Base => Ok(base::handle()),
-        Path::Catalog => catalog::handle(request).await,
-        Path::Tags(name) => tags::handle(request, &name?).await,
+        Path::Catalog => Box::pin(catalog::handle(request)).await,
+        Path::Tags(name) => Box::pin(tags::handle(request, &name?)).await,
         Path::Manifest(name, reference) => {
-            Box::pin(manifests::handle(request, name?, &reference, body)).await
+            manifests::handle(request, name?, &reference, body).await
         }
         Path::Blob(name, digest) => blobs::handle(request, &name?, &digest).await,
         Path::Uploads(name) => Box::pin(uploads::handle_new(request, &name?, body)).await,
-        // Boxed, so that a connection that waits for a request does not keep room for an upload.
         Path::Upload(name, id) => Box::pin(uploads::handle(request, &name?, &id, body)).await,
-        Path::Referrers(name, digest) => referrers::handle(request, &name?, &digest).await,
+        Path::Referrers(name, digest) => {
+            Box::pin(referrers::handle(request, &name?, &digest)).await
+        }
         Path::Unknown => Err(Error::path()),
     }
 }
