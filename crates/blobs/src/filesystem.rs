@@ -314,18 +314,34 @@ impl FileContent {
         self.size
     }
 
+    #[expect(unsafe_code, reason = "only a store knows what becomes of its files")]
+    pub(crate) fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
+        let length = usize::try_from(length).ok()?;
+        // SAFETY: nobody writes to a file that has its place in the layout. Content is written to
+        // a file of its own, which takes that place when it is whole; what is removed or replaced
+        // keeps its bytes for those who have it open.
+        unsafe { sendfile::map(&self.file, offset, length) }.ok()
+    }
+
+    pub(crate) fn is_cached(&self, offset: u64, length: u64) -> bool {
+        let last = offset + length.saturating_sub(1);
+        let looks = (offset..last).step_by(Buffer::SIZE).chain([last]);
+        looks.into_iter().all(|place| read_cached(&self.file, &mut [0], place) == Some(1))
+    }
+
+    /// Reads what is in memory, without waiting for the disk. `None` if that is nothing.
+    pub(crate) fn read_cached(&self, offset: u64, limit: usize) -> Option<Bytes> {
+        let mut buffer = Buffer::take();
+        let read = read_cached(&self.file, buffer.room(limit), offset).filter(|read| *read > 0)?;
+        buffer.advance(read);
+        Some(buffer.freeze())
+    }
+
+    /// Reads on a thread that may wait for the disk.
     pub(crate) async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
         let failed = |error| Error::new("read", Path::new("a blob"), error);
-        let mut buffer = Buffer::take();
-        match read_cached(&self.file, buffer.room(limit), offset) {
-            Some(0) | None => {}
-            Some(read) => {
-                buffer.advance(read);
-                return Ok(buffer.freeze());
-            }
-        }
-        // Not in memory (or at the end): wait for the disk on a thread that may wait.
         let file = Arc::clone(&self.file);
+        let mut buffer = Buffer::take();
         let read = tokio::task::spawn_blocking(move || {
             let read = file.read_at(buffer.room(limit), offset)?;
             buffer.advance(read);

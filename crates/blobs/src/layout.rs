@@ -24,12 +24,18 @@ pub(crate) fn shard(root: &Path, shard: u8) -> PathBuf {
 pub(crate) fn blob(root: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.hex();
     let (prefix, _) = hex.split_at_checked(2).unwrap_or((&hex, ""));
-    blobs(root).join(digest.algorithm().as_str()).join(prefix).join(&hex)
+    // All at once: a pull of a small blob would notice each time that it has to grow.
+    let mut path = PathBuf::with_capacity(root.as_os_str().len() + hex.len() + 50);
+    path.push(root);
+    path.extend(["docker/registry/v2/blobs", digest.algorithm().as_str(), prefix, &hex]);
+    path
 }
 
 /// The file of one blob.
 pub(crate) fn data(root: &Path, digest: &Digest) -> PathBuf {
-    blob(root, digest).join("data")
+    let mut path = blob(root, digest);
+    path.push("data");
+    path
 }
 
 /// The folder in which distribution keeps the links of all repositories.

@@ -7,7 +7,7 @@
 //!
 //! Each back end is one file and passes the suite in [`conformance`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod buffer;
 mod error;
@@ -126,12 +126,35 @@ impl Content {
         }
     }
 
+    /// `length` bytes from `offset` that a connection can send without reading them (see
+    /// [`sendfile`]), if there is a file that can be sent so.
+    pub fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
+        match self {
+            Self::File(file) => file.map(offset, length),
+        }
+    }
+
+    /// Whether these bytes are in memory, as far as looking at one page of each 256 KiB can tell.
+    pub fn is_cached(&self, offset: u64, length: u64) -> bool {
+        match self {
+            Self::File(file) => file.is_cached(offset, length),
+        }
+    }
+
     /// Reads from `offset` at most `limit` bytes (and at most [`Buffer::SIZE`]), at least one unless
     /// the content ends there.
     /// Bytes that are in memory already are returned without a wait.
     pub async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
+        match (self.read_cached(offset, limit), self) {
+            (Some(bytes), _) => Ok(bytes),
+            (None, Self::File(file)) => file.read(offset, limit).await,
+        }
+    }
+
+    /// The same, if the bytes are in memory already.
+    pub fn read_cached(&self, offset: u64, limit: usize) -> Option<Bytes> {
         match self {
-            Self::File(file) => file.read(offset, limit).await,
+            Self::File(file) => file.read_cached(offset, limit),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
@@ -56,6 +56,11 @@ impl Stream {
     /// Whether what is sent is encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self.transport, Transport::Tls(_))
+    }
+
+    /// Whether bytes of [`sendfile::map`] leave it by `sendfile(2)`.
+    pub fn sends_files(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(_))
     }
 
     /// Whether peers agreed on HTTP/2 in their handshake (ALPN, RFC 7301).
@@ -108,6 +113,21 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Sends by a call of the system that tokio does not have.
+fn poll_send(
+    socket: &TcpStream,
+    context: &mut Context<'_>,
+    mut send: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(context))?;
+        match socket.try_io(Interest::WRITABLE, &mut send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return Poll::Ready(sent),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -146,7 +166,14 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Transport::Tcp(socket) => match sendfile::next(slices) {
+                sendfile::Next::Memory => Pin::new(socket).poll_write_vectored(context, slices),
+                sendfile::Next::MemoryAndFile(count) => {
+                    let slices = slices.get(..count).unwrap_or_default();
+                    poll_send(socket, context, || sendfile::send_before_file(&*socket, slices))
+                }
+                sendfile::Next::File(piece) => poll_send(socket, context, || piece.send(&*socket)),
+            },
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Transport::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
         }

@@ -14,6 +14,8 @@ pub struct Connection {
     pub peer: Peer,
     /// Whether it is encrypted up to here.
     pub secure: bool,
+    /// Whether a file can leave over it without being read.
+    pub sends_files: bool,
 }
 
 /// Who sent a request, as far as it is known.
@@ -25,7 +27,7 @@ pub(crate) struct Client {
 
 impl From<SocketAddr> for Connection {
     fn from(address: SocketAddr) -> Self {
-        Self { peer: address.into(), secure: false }
+        Self { peer: address.into(), secure: false, sends_files: false }
     }
 }
 

@@ -208,7 +208,9 @@ async fn serve_connection(
     let Some((stream, version)) = agreed else {
         return true;
     };
-    let connection = Connection { peer, secure: stream.is_tls() };
+    // HTTP/2 cuts what it sends into frames, so it has to read it.
+    let sends_files = stream.sends_files() && matches!(version, Version::Http1);
+    let connection = Connection { peer, secure: stream.is_tls(), sends_files };
     match version {
         Version::Http1 => serve_http1(stream, connection, service, ending).await,
         // Boxed, so that the many connections of HTTP/1 do not keep room for it.

@@ -99,8 +99,7 @@ impl Service {
         } else if !has_one_host(&parts) {
             (None, Err(Error::host()))
         } else {
-            let answer = self.answer(&parts, body, path, connection, client);
-            trace.within(&id, answer).await
+            trace.within(&id, self.answer(&parts, body, path, connection, client)).await
         };
         let code = result.as_ref().err().map(Error::code);
         let mut response = result.unwrap_or_else(Error::into_response);
@@ -113,11 +112,15 @@ impl Service {
         headers.insert(HeaderName::from_static("x-request-id"), id.header());
         // What the registry itself says counts, as in `distribution`. One of theirs may be there
         // several times.
-        let ours = headers.clone();
-        for (name, value) in &self.shared.config.headers {
+        let added = &self.shared.config.headers;
+        let ours = if added.is_empty() { HeaderMap::new() } else { headers.clone() };
+        for (name, value) in added {
             if !ours.contains_key(name) {
                 headers.append(name.clone(), value.clone());
             }
+        }
+        if connection.sends_files {
+            response.body_mut().send_files();
         }
         let length = response.body().length();
         measured.end(response.status(), length);
@@ -140,8 +143,9 @@ impl Service {
         let config = &self.shared.config;
         // Who comes over a socket of this machine has no address.
         let address = client.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let admitted = access::admit(config, parts, connection, &path, address);
-        let admitted = trace::admission(config, admitted).await;
+        let admitted =
+            trace::admission(config, access::admit(config, parts, connection, &path, address))
+                .await;
         if !config.access.is_open() {
             self.shared.metrics.authenticated(match &admitted {
                 Ok(caller) => caller.outcome(),
@@ -177,11 +181,11 @@ impl Service {
             }
             Route::V2(path) => v2::handle(request, path, body).await,
             Route::Root => Ok(root()),
-            Route::Search => search::handle(request).await,
+            Route::Search => Box::pin(search::handle(request)).await,
             Route::Ping => Ok(search::ping()),
             Route::Token => {
                 let Shared { config, metrics, .. } = &*self.shared;
-                access::issue_token(config, metrics, request.parts, address).await
+                Box::pin(access::issue_token(config, metrics, request.parts, address)).await
             }
             Route::V2WithoutSlash => Ok(redirect(&request.link_path("/v2/"))),
             Route::Unknown => Err(Error::path()),
@@ -378,6 +382,9 @@ pub(crate) fn etag(digest: &Digest) -> String {
 
 /// Whether `If-None-Match` says that the client has this content (RFC 9110 §13.1.2).
 pub(crate) fn matches_etag(headers: &HeaderMap, digest: &Digest) -> bool {
+    if !headers.contains_key(header::IF_NONE_MATCH) {
+        return false;
+    }
     let digest = digest.to_string();
     headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(
         |value| {

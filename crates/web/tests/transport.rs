@@ -142,6 +142,37 @@ async fn who_has_finished_speaking_still_gets_the_answer() {
     }
 }
 
+/// Parts of a file, between other answers on the same connection, all asked for at once.
+#[tokio::test]
+async fn what_leaves_by_sendfile_is_what_was_asked_for() {
+    let server = Server::start_plain(false, absolute).await;
+    let mut state = 7_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_le_bytes()[7]
+    };
+    let content: Vec<u8> = (0..3_000_001).map(|_| byte()).collect();
+    let digest = server.registry.push_blob("a", &content).await;
+    let ranges = [(0, 3_000_001), (1, 100_000), (4_097, 2_999_999), (70_000, 70_001)];
+    let requests = ranges.map(|(start, end)| {
+        let range = format!("Range: bytes={start}-{}", end - 1);
+        format!(
+            "GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: r\r\n{range}\r\n\r\n\
+             HEAD /v2/ HTTP/1.1\r\nHost: r\r\n\r\n"
+        )
+    });
+    let mut socket = within(TcpStream::connect(server.address)).await.unwrap();
+    socket.write_all(requests.concat().as_bytes()).await.unwrap();
+    let mut socket = tokio::io::BufReader::new(socket);
+    for (start, end) in ranges {
+        let answer = within(read_answer(&mut socket, "GET /")).await.unwrap().unwrap();
+        assert_eq!(answer.status, 206);
+        assert!(answer.body == content[start..end], "{start} to {end}");
+        let answer = within(read_answer(&mut socket, "HEAD /v2/")).await.unwrap().unwrap();
+        assert_eq!((answer.status, answer.body.len()), (200, 0));
+    }
+}
+
 /// RFC 9112 §3.2.
 #[tokio::test]
 async fn a_request_has_one_host() {
