@@ -122,7 +122,11 @@ fn poll_send(
     loop {
         ready!(socket.poll_write_ready(context))?;
         match socket.try_io(Interest::WRITABLE, &mut send) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             sent => return Poll::Ready(sent),
         }
     }
