@@ -5,6 +5,7 @@
 //! power. Content that is there already is replaced, which heals it if it was damaged.
 
 mod links;
+mod open_files;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -18,6 +19,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use oci::Digest;
 use rustix::io::ReadWriteFlags;
+
+use open_files::{OpenFile, OpenFiles};
 
 use crate::{Blobs, Buffer, Content, Error, Future, Resumed, Upload, UploadId, layout};
 
@@ -35,6 +38,7 @@ struct Shared {
     root: PathBuf,
     /// Changes at each boot: data that was not synced before is not to be trusted after.
     boot: String,
+    open_files: OpenFiles,
 }
 
 impl FileSystem {
@@ -59,7 +63,9 @@ impl FileSystem {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|id| id.trim().to_owned())
             .unwrap_or_default();
-        Self { shared: Arc::new(Shared { root: root.to_owned(), boot }) }
+        Self {
+            shared: Arc::new(Shared { root: root.to_owned(), boot, open_files: OpenFiles::new() }),
+        }
     }
 
     fn upload_path(&self, upload: UploadId) -> PathBuf {
@@ -167,7 +173,7 @@ impl Blobs for FileSystem {
             let stored = file
                 .write_all(&content)
                 .map_err(failed)
-                .and_then(|()| move_to_layout(&store.shared.root, &path, &file, &digest));
+                .and_then(|()| move_to_layout(&store, &path, &file, &digest));
             if stored.is_err() {
                 let _ = fs::remove_file(&path);
             }
@@ -191,6 +197,9 @@ impl Blobs for FileSystem {
         digest: &'a Digest,
         _location: Option<&'a str>,
     ) -> Future<'a, Result<Option<u64>, Error>> {
+        if let Some(file) = self.shared.open_files.get(digest) {
+            return Box::pin(std::future::ready(Ok(Some(file.size))));
+        }
         let path = layout::data(&self.shared.root, digest);
         // One system call; cheaper here than on another thread.
         let size = match fs::metadata(&path) {
@@ -206,12 +215,20 @@ impl Blobs for FileSystem {
         digest: &'a Digest,
         _location: Option<&'a str>,
     ) -> Future<'a, Result<Content, Error>> {
-        let path = layout::data(&self.shared.root, digest);
-        let content = FileContent::open(&path).map_err(|error| {
-            let error = if is_absence(&error) { io::ErrorKind::NotFound.into() } else { error };
-            Error::new("open", &path, error)
-        });
-        Box::pin(std::future::ready(content.map(Content::File)))
+        let files = &self.shared.open_files;
+        let opened = files.get(digest).map_or_else(
+            || {
+                let path = layout::data(&self.shared.root, digest);
+                files.open(digest, &path).map_err(|error| {
+                    let is_absent = is_absence(&error);
+                    let error = if is_absent { io::ErrorKind::NotFound.into() } else { error };
+                    Error::new("open", &path, error)
+                })
+            },
+            Ok,
+        );
+        let content = opened.map(|file| Content::File(FileContent { file }));
+        Box::pin(std::future::ready(content))
     }
 
     fn remove<'a>(
@@ -220,9 +237,13 @@ impl Blobs for FileSystem {
         _location: Option<&'a str>,
     ) -> Future<'a, Result<bool, Error>> {
         let folder = layout::blob(&self.shared.root, digest);
+        let (store, digest) = (self.clone(), *digest);
         blocking(move || {
             let data = folder.join("data");
-            match fs::remove_file(&data) {
+            // It keeps its space for as long as it is open.
+            let removed = fs::remove_file(&data);
+            store.shared.open_files.forget(&digest);
+            match removed {
                 // What else is in the folder is not ours to remove.
                 Ok(()) => drop(fs::remove_dir(&folder)),
                 Err(error) if is_absence(&error) => return Ok(false),
@@ -298,41 +319,30 @@ impl Blobs for FileSystem {
 /// A file that is open for reading.
 #[derive(Clone, Debug)]
 pub struct FileContent {
-    file: Arc<File>,
-    size: u64,
+    file: Arc<OpenFile>,
 }
 
 impl FileContent {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), size })
-    }
-
     /// Bytes.
     pub fn size(&self) -> u64 {
-        self.size
+        self.file.size
     }
 
-    #[expect(unsafe_code, reason = "only a store knows what becomes of its files")]
     pub(crate) fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
-        let length = usize::try_from(length).ok()?;
-        // SAFETY: nobody writes to a file that has its place in the layout. Content is written to
-        // a file of its own, which takes that place when it is whole; what is removed or replaced
-        // keeps its bytes for those who have it open.
-        unsafe { sendfile::map(&self.file, offset, length) }.ok()
+        self.file.map(offset, length)
     }
 
     pub(crate) fn is_cached(&self, offset: u64, length: u64) -> bool {
         let last = offset + length.saturating_sub(1);
         let looks = (offset..last).step_by(Buffer::SIZE).chain([last]);
-        looks.into_iter().all(|place| read_cached(&self.file, &mut [0], place) == Some(1))
+        looks.into_iter().all(|place| read_cached(&self.file.file, &mut [0], place) == Some(1))
     }
 
     /// Reads what is in memory, without waiting for the disk. `None` if that is nothing.
     pub(crate) fn read_cached(&self, offset: u64, limit: usize) -> Option<Bytes> {
         let mut buffer = Buffer::take();
-        let read = read_cached(&self.file, buffer.room(limit), offset).filter(|read| *read > 0)?;
+        let read =
+            read_cached(&self.file.file, buffer.room(limit), offset).filter(|read| *read > 0)?;
         buffer.advance(read);
         Some(buffer.freeze())
     }
@@ -340,7 +350,7 @@ impl FileContent {
     /// Reads on a thread that may wait for the disk.
     pub(crate) async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
         let failed = |error| Error::new("read", Path::new("a blob"), error);
-        let file = Arc::clone(&self.file);
+        let file = Arc::clone(&self.file.file);
         let mut buffer = Buffer::take();
         let read = tokio::task::spawn_blocking(move || {
             let read = file.read_at(buffer.room(limit), offset)?;
@@ -398,7 +408,7 @@ impl Upload for FileUpload {
             if length > self.length {
                 self.file.set_len(self.length).map_err(failed)?;
             }
-            move_to_layout(&self.store.shared.root, &self.path, &self.file, &digest)?;
+            move_to_layout(&self.store, &self.path, &self.file, &digest)?;
             Ok(None)
         })
     }
@@ -421,12 +431,18 @@ fn write_all_at(file: &File, data: &[Bytes], offset: u64) -> io::Result<u64> {
 }
 
 /// Makes the written file `from` the content of `digest`, durably.
-fn move_to_layout(root: &Path, from: &Path, file: &File, digest: &Digest) -> Result<(), Error> {
+fn move_to_layout(
+    store: &FileSystem,
+    from: &Path,
+    file: &File,
+    digest: &Digest,
+) -> Result<(), Error> {
     file.sync_data().map_err(|error| Error::new("sync", from, error))?;
-    let folder = layout::blob(root, digest);
+    let folder = layout::blob(&store.shared.root, digest);
     create_folder(&folder)?;
     let to = folder.join("data");
     fs::rename(from, &to).map_err(|error| Error::new("rename to", &to, error))?;
+    store.shared.open_files.forget(digest);
     sync_folders(&folder)
 }
 

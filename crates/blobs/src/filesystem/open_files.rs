@@ -1,0 +1,139 @@
+//! Files that were opened lately: content that many ask for is not looked up, opened and mapped for
+//! each of them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use oci::Digest;
+use quick_cache::sync::Cache;
+
+/// Files that are kept open, at most.
+const CAPACITY: usize = 128;
+
+/// The files of some content.
+pub(super) struct OpenFiles {
+    files: Cache<Digest, Arc<OpenFile>>,
+}
+
+impl OpenFiles {
+    pub(super) fn new() -> Self {
+        Self { files: Cache::new(CAPACITY) }
+    }
+
+    /// The file of this content, if it is open and still has its name.
+    pub(super) fn get(&self, digest: &Digest) -> Option<Arc<OpenFile>> {
+        let file = self.files.get(digest)?;
+        if file.is_in_place() {
+            return Some(file);
+        }
+        self.forget(digest);
+        None
+    }
+
+    /// Opens the file of this content and keeps it open.
+    pub(super) fn open(&self, digest: &Digest, path: &Path) -> io::Result<Arc<OpenFile>> {
+        let file = Arc::new(OpenFile::open(path)?);
+        self.files.insert(*digest, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Another file has this content from now on, or none.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.files.remove(digest);
+    }
+}
+
+impl std::fmt::Debug for OpenFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} open files", self.files.len())
+    }
+}
+
+/// A file that is open for reading.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: Arc<File>,
+    pub(super) size: u64,
+    /// All of it, to be sent without being read. Nothing inside if it can not be mapped.
+    mapped: OnceLock<Option<Bytes>>,
+}
+
+impl OpenFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), size, mapped: OnceLock::new() })
+    }
+
+    /// Whether it has a name and its size: it was neither removed nor replaced nor cut.
+    fn is_in_place(&self) -> bool {
+        let metadata = self.file.metadata();
+        metadata.is_ok_and(|found| found.nlink() > 0 && found.len() == self.size)
+    }
+
+    /// A part of it that can be sent without being read.
+    pub(super) fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
+        let whole = self.mapped.get_or_init(|| self.map_whole()).as_ref()?;
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(length).ok()?)?;
+        (end <= whole.len()).then(|| whole.slice(start..end))
+    }
+
+    #[expect(unsafe_code, reason = "only a store knows what becomes of its files")]
+    fn map_whole(&self) -> Option<Bytes> {
+        let length = usize::try_from(self.size).ok()?;
+        // SAFETY: nobody writes to a file that has its place in the layout. Content is written to
+        // a file of its own, which takes that place when it is whole; what is removed or replaced
+        // keeps its bytes for those who have it open.
+        unsafe { sendfile::map(&self.file, 0, length) }.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_open_until_it_has_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let digest = Digest::sha256(b"");
+        let files = OpenFiles::new();
+        assert!(files.get(&digest).is_none());
+        assert!(files.open(&digest, &path).is_err());
+        fs::write(&path, "one").unwrap();
+        let first = files.open(&digest, &path).unwrap();
+        assert!(files.get(&digest).is_some_and(|kept| Arc::ptr_eq(&kept, &first)));
+        assert_eq!(first.map(1, 2).unwrap(), "ne");
+        assert!(first.map(1, 3).is_none() && first.map(u64::MAX, 2).is_none());
+
+        let other = folder.path().join("other");
+        fs::write(&other, "more").unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert!(files.get(&digest).is_none(), "it was replaced");
+        assert_eq!(files.open(&digest, &path).unwrap().size, 4);
+        fs::remove_file(&path).unwrap();
+        assert!(files.get(&digest).is_none(), "it was removed");
+        assert_eq!(first.map(0, 3).unwrap(), "one", "for those who have it");
+    }
+
+    #[test]
+    fn only_so_many_stay_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = OpenFiles::new();
+        let opened = (0..2 * CAPACITY).map(|number| {
+            let path = folder.path().join(number.to_string());
+            fs::write(&path, "x").unwrap();
+            files.open(&Digest::sha256(path.as_os_str().as_encoded_bytes()), &path).unwrap()
+        });
+        let opened = opened.collect::<Vec<_>>();
+        let kept = opened.iter().filter(|file| Arc::strong_count(file) > 1).count();
+        assert!(kept <= CAPACITY, "{kept}");
+    }
+}
