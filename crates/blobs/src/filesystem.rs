@@ -197,9 +197,6 @@ impl Blobs for FileSystem {
         digest: &'a Digest,
         _location: Option<&'a str>,
     ) -> Future<'a, Result<Option<u64>, Error>> {
-        if let Some(file) = self.shared.open_files.get(digest) {
-            return Box::pin(std::future::ready(Ok(Some(file.size))));
-        }
         let path = layout::data(&self.shared.root, digest);
         // One system call; cheaper here than on another thread.
         let size = match fs::metadata(&path) {
@@ -216,17 +213,14 @@ impl Blobs for FileSystem {
         _location: Option<&'a str>,
     ) -> Future<'a, Result<Content, Error>> {
         let files = &self.shared.open_files;
-        let opened = files.get(digest).map_or_else(
-            || {
-                let path = layout::data(&self.shared.root, digest);
-                files.open(digest, &path).map_err(|error| {
-                    let is_absent = is_absence(&error);
-                    let error = if is_absent { io::ErrorKind::NotFound.into() } else { error };
-                    Error::new("open", &path, error)
-                })
-            },
-            Ok,
-        );
+        let path = layout::data(&self.shared.root, digest);
+        let opened = match files.get(digest, &path) {
+            Some(file) => Ok(file),
+            None => files.open(digest, &path).map_err(|error| {
+                let error = if is_absence(&error) { io::ErrorKind::NotFound.into() } else { error };
+                Error::new("open", &path, error)
+            }),
+        };
         let content = opened.map(|file| Content::File(FileContent { file }));
         Box::pin(std::future::ready(content))
     }
@@ -241,9 +235,8 @@ impl Blobs for FileSystem {
         blocking(move || {
             let data = folder.join("data");
             // It keeps its space for as long as it is open.
-            let removed = fs::remove_file(&data);
             store.shared.open_files.forget(&digest);
-            match removed {
+            match fs::remove_file(&data) {
                 // What else is in the folder is not ours to remove.
                 Ok(()) => drop(fs::remove_dir(&folder)),
                 Err(error) if is_absence(&error) => return Ok(false),

@@ -25,8 +25,9 @@ const KEEPALIVE: Duration = Duration::from_mins(1);
 /// How long to wait when the process is out of file descriptors: some will come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// File descriptors that are left to everything else: the database, logs, uploads.
-const RESERVED_FILES: u64 = 128;
+/// File descriptors that are left to everything else: the database, logs, uploads, and the files
+/// that the store keeps open.
+const RESERVED_FILES: u64 = 256;
 
 /// More connections than this are not waited for by anything that one machine could do.
 const MOST_CONNECTIONS: u64 = 1 << 20;

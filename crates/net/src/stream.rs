@@ -113,6 +113,27 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Says what is wrong with a file. What is wrong with the peer is nobody's business here.
+fn tell(error: &io::Error) {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, NotConnected, TimedOut,
+        WouldBlock,
+    };
+    let is_of_peer = matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | Interrupted
+            | NotConnected
+            | TimedOut
+            | WouldBlock
+    );
+    if !is_of_peer {
+        tracing::error!(%error, "a file can not be sent");
+    }
+}
+
 /// Sends by a call of the system that tokio does not have.
 fn poll_send(
     socket: &TcpStream,
@@ -176,7 +197,9 @@ impl AsyncWrite for Stream {
                     let slices = slices.get(..count).unwrap_or_default();
                     poll_send(socket, context, || sendfile::send_before_file(&*socket, slices))
                 }
-                sendfile::Next::File(piece) => poll_send(socket, context, || piece.send(&*socket)),
+                sendfile::Next::File(piece) => {
+                    poll_send(socket, context, || piece.send(&*socket).inspect_err(tell))
+                }
             },
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Transport::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),

@@ -2,21 +2,53 @@
 
 use std::hash::Hash;
 
-use quick_cache::UnitWeighter;
+use metadata::blobs::Blob;
+use metadata::manifests::Manifest;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-/// Answers that are kept of each kind, at most. One takes some 300 bytes.
-const CAPACITY: u64 = 16 * 1024;
+/// Memory that the answers of each kind take, at most, in bytes.
+const CAPACITY: u64 = 6 << 20;
+
+/// What a question and its answer take, about, in bytes, without texts of any length.
+const USUAL: u64 = 400;
 
 /// Answers to questions of one kind. That there is no such thing is an answer, too.
 pub(crate) struct Answers<Q, A> {
     /// Each with the version of the database that gave it.
-    kept: Cache<Q, (u64, Option<A>)>,
+    kept: Cache<Q, (u64, Option<A>), BySize>,
 }
 
-impl<Q: Clone + Eq + Hash, A: Clone> Answers<Q, A> {
+/// Something that an answer tells.
+pub(crate) trait Told: Clone {
+    /// Bytes of its texts that may be of any length.
+    fn text_length(&self) -> usize;
+}
+
+impl Told for Manifest {
+    fn text_length(&self) -> usize {
+        self.media_type.len() + self.blob.text_length()
+    }
+}
+
+impl Told for Blob {
+    fn text_length(&self) -> usize {
+        self.location.as_ref().map_or(0, String::len)
+    }
+}
+
+#[derive(Clone)]
+struct BySize;
+
+impl<Q, A: Told> Weighter<Q, (u64, Option<A>)> for BySize {
+    fn weight(&self, _question: &Q, (_, answer): &(u64, Option<A>)) -> u64 {
+        USUAL + answer.as_ref().map_or(0, Told::text_length) as u64
+    }
+}
+
+impl<Q: Clone + Eq + Hash, A: Told> Answers<Q, A> {
     pub(crate) fn new() -> Self {
-        Self { kept: Cache::with_weighter(64, CAPACITY, UnitWeighter) }
+        Self { kept: Cache::with_weighter(64, CAPACITY, BySize) }
     }
 
     /// The answer to `question`: the one that is kept, if it is of this `version`, else what
@@ -45,6 +77,12 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+
+    impl Told for u32 {
+        fn text_length(&self) -> usize {
+            0
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_holds_while_the_version_is_the_same() {

@@ -102,9 +102,11 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         let mut mappings = MAPPINGS.write().unwrap_or_else(PoisonError::into_inner);
         // First, as the next mapping may be given the same address.
-        mappings.remove(&self.address.addr().get());
+        let mapped = mappings.remove(&self.address.addr().get());
         COUNT.store(mappings.len(), Ordering::Relaxed);
         drop(mappings);
+        // Closing a file may take a while: not while others wait.
+        drop(mapped);
         // SAFETY: the pages are those of `new`, and nobody has a reference to them any more: what
         // `as_ref` has returned lives no longer than `self`. It fails only for an address that is
         // none.
@@ -138,7 +140,10 @@ pub fn next(slices: &[IoSlice<'_>]) -> Next {
     let mappings = MAPPINGS.read().unwrap_or_else(PoisonError::into_inner);
     let pieces = slices.iter().map(|slice| find(&mappings, slice));
     match pieces.enumerate().find_map(|(index, piece)| Some((index, piece?))) {
-        Some((0, piece)) => Next::File(piece),
+        // Nothing comes before it.
+        Some((index, piece)) if slices.iter().take(index).all(|slice| slice.is_empty()) => {
+            Next::File(piece)
+        }
         Some((index, _)) => Next::MemoryAndFile(index),
         None => Next::Memory,
     }

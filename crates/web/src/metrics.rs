@@ -57,7 +57,7 @@ struct Kind {
     durations: Histogram,
     response_bytes: Counter,
     /// Those that were answered with 200.
-    good: Counter,
+    good: OnceLock<Counter>,
     compatible: Option<compatible::Kind>,
 }
 
@@ -209,12 +209,10 @@ impl Metrics {
         #[expect(clippy::indexing_slicing, reason = "there is a place for each of both")]
         shared.kinds[handler as usize][method].get_or_init(|| {
             let labels = HandlerLabels { handler: handler.label(), method: METHODS[method] };
-            let HandlerLabels { handler: name, method } = labels;
-            let good = RequestLabels { handler: name, method, code: StatusCode::OK.as_u16() };
             Kind {
                 durations: shared.durations.get_or_create(&labels).clone(),
                 response_bytes: shared.response_bytes.get_or_create(&labels).clone(),
-                good: shared.requests.get_or_create(&good).clone(),
+                good: OnceLock::new(),
                 compatible: compatible::knows(handler).then(|| shared.compatible.kind(&labels)),
                 labels,
             }
@@ -279,22 +277,20 @@ impl Measured<'_> {
         let (shared, kind) = (&self.metrics.shared, self.kind);
         let HandlerLabels { handler, method } = kind.labels;
         let labels = RequestLabels { handler, method, code: status.as_u16() };
-        let is_good = status == StatusCode::OK;
-        if is_good {
-            kind.good.inc();
-        } else {
-            shared.requests.get_or_create(&labels).inc();
-        }
+        let count = |good: &OnceLock<Counter>, requests: &Family<RequestLabels, Counter>| {
+            if status == StatusCode::OK {
+                good.get_or_init(|| requests.get_or_create(&labels).clone()).inc();
+            } else {
+                requests.get_or_create(&labels).inc();
+            }
+        };
+        count(&kind.good, &shared.requests);
         let took = self.started.elapsed().as_secs_f64();
         kind.durations.observe(took);
         kind.response_bytes.inc_by(length);
         if let Some(compatible) = &kind.compatible {
             compatible.end(length, took);
-            if is_good {
-                compatible.good.inc();
-            } else {
-                shared.compatible.requests.get_or_create(&labels).inc();
-            }
+            count(&compatible.good, &shared.compatible.requests);
         }
     }
 }

@@ -24,10 +24,10 @@ impl OpenFiles {
         Self { files: Cache::new(CAPACITY) }
     }
 
-    /// The file of this content, if it is open and still has its name.
-    pub(super) fn get(&self, digest: &Digest) -> Option<Arc<OpenFile>> {
+    /// The file of this content, if it is open and is still the one at `path`.
+    pub(super) fn get(&self, digest: &Digest, path: &Path) -> Option<Arc<OpenFile>> {
         let file = self.files.get(digest)?;
-        if file.is_in_place() {
+        if file.is_at(path) {
             return Some(file);
         }
         self.forget(digest);
@@ -38,6 +38,10 @@ impl OpenFiles {
     pub(super) fn open(&self, digest: &Digest, path: &Path) -> io::Result<Arc<OpenFile>> {
         let file = Arc::new(OpenFile::open(path)?);
         self.files.insert(*digest, Arc::clone(&file));
+        // Somebody may have replaced it meanwhile, and it would keep its space.
+        if !file.is_at(path) {
+            self.forget(digest);
+        }
         Ok(file)
     }
 
@@ -58,6 +62,8 @@ impl std::fmt::Debug for OpenFiles {
 pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) size: u64,
+    /// Its device and number.
+    identity: (u64, u64),
     /// All of it, to be sent without being read. Nothing inside if it can not be mapped.
     mapped: OnceLock<Option<Bytes>>,
 }
@@ -65,14 +71,16 @@ pub(super) struct OpenFile {
 impl OpenFile {
     fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), size, mapped: OnceLock::new() })
+        let found = file.metadata()?;
+        let identity = (found.dev(), found.ino());
+        Ok(Self { file: Arc::new(file), size: found.len(), identity, mapped: OnceLock::new() })
     }
 
-    /// Whether it has a name and its size: it was neither removed nor replaced nor cut.
-    fn is_in_place(&self) -> bool {
-        let metadata = self.file.metadata();
-        metadata.is_ok_and(|found| found.nlink() > 0 && found.len() == self.size)
+    /// Whether it is the file at `path`, as long as it was: neither removed nor replaced nor cut.
+    fn is_at(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| {
+            (found.dev(), found.ino()) == self.identity && found.len() == self.size
+        })
     }
 
     /// A part of it that can be sent without being read.
@@ -105,21 +113,22 @@ mod tests {
         let path = folder.path().join("data");
         let digest = Digest::sha256(b"");
         let files = OpenFiles::new();
-        assert!(files.get(&digest).is_none());
+        assert!(files.get(&digest, &path).is_none());
         assert!(files.open(&digest, &path).is_err());
         fs::write(&path, "one").unwrap();
         let first = files.open(&digest, &path).unwrap();
-        assert!(files.get(&digest).is_some_and(|kept| Arc::ptr_eq(&kept, &first)));
+        assert!(files.get(&digest, &path).is_some_and(|kept| Arc::ptr_eq(&kept, &first)));
         assert_eq!(first.map(1, 2).unwrap(), "ne");
         assert!(first.map(1, 3).is_none() && first.map(u64::MAX, 2).is_none());
 
         let other = folder.path().join("other");
         fs::write(&other, "more").unwrap();
+        fs::hard_link(&path, folder.path().join("backup")).unwrap();
         fs::rename(&other, &path).unwrap();
-        assert!(files.get(&digest).is_none(), "it was replaced");
+        assert!(files.get(&digest, &path).is_none(), "it was replaced");
         assert_eq!(files.open(&digest, &path).unwrap().size, 4);
         fs::remove_file(&path).unwrap();
-        assert!(files.get(&digest).is_none(), "it was removed");
+        assert!(files.get(&digest, &path).is_none(), "it was removed");
         assert_eq!(first.map(0, 3).unwrap(), "one", "for those who have it");
     }
 

@@ -46,8 +46,8 @@ pub(super) struct Database {
     /// The file that was opened under this path: its device and number.
     file: (u64, u64),
     readers: Mutex<Vec<Tx>>,
-    /// Twice the number of commits; one more while there is one, when a reader may see what was
-    /// before it or what comes after.
+    /// Twice the number of groups of writes; one more while there is one, when a reader may see
+    /// what was before it or what comes after.
     commits: Arc<AtomicU64>,
     /// `None` only while dropping, and for a database opened for reading.
     jobs: Option<mpsc::Sender<Job>>,
@@ -219,6 +219,7 @@ fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>, commits: &AtomicU64
                 Err(_) => break,
             }
         }
+        commits.fetch_add(1, Ordering::SeqCst);
         write_group(tx, group, commits);
     }
     if let super::Connection::Sqlite(connection) = &mut tx.connection {
@@ -230,6 +231,7 @@ fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>, commits: &AtomicU64
 fn write_group(tx: &mut Tx, group: Vec<Job>, commits: &AtomicU64) {
     let power = group.iter().any(|job| job.durability == Durability::Power);
     if let Err(error) = begin(tx, power) {
+        commits.fetch_add(1, Ordering::SeqCst);
         for job in group {
             refuse(job, tx, &error);
         }
@@ -241,7 +243,6 @@ fn write_group(tx: &mut Tx, group: Vec<Job>, commits: &AtomicU64) {
         let outcome = in_savepoint(tx, job, &mut broken);
         outcomes.push(outcome);
     }
-    commits.fetch_add(1, Ordering::SeqCst);
     let committed = match broken {
         None => control(tx, "COMMIT"),
         Some(error) => Err(error),

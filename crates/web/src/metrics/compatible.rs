@@ -1,9 +1,9 @@
 //! Requests under the names, labels and buckets of `distribution`, so that its dashboards and
 //! alerts go on working.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicI64;
 
-use http::StatusCode;
 use http::request::Parts;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -39,7 +39,7 @@ pub(super) struct Kind {
     request_sizes: Histogram,
     response_sizes: Histogram,
     /// Those that were answered with 200.
-    pub(super) good: Counter,
+    pub(super) good: OnceLock<Counter>,
 }
 
 /// Whether `distribution` has this kind of request, and so has numbers for it.
@@ -89,15 +89,13 @@ impl Compatible {
     }
 
     pub(super) fn kind(&self, labels: &HandlerLabels) -> Kind {
-        let HandlerLabels { handler, method } = *labels;
-        let good = RequestLabels { handler, method, code: StatusCode::OK.as_u16() };
-        let of_handler = Labels { handler };
+        let of_handler = Labels { handler: labels.handler };
         Kind {
             in_flight: self.in_flight.get_or_create(&of_handler).clone(),
             durations: self.durations.get_or_create(labels).clone(),
             request_sizes: self.request_sizes.get_or_create(&of_handler).clone(),
             response_sizes: self.response_sizes.get_or_create(&of_handler).clone(),
-            good: self.requests.get_or_create(&good).clone(),
+            good: OnceLock::new(),
         }
     }
 }
