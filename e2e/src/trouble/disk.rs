@@ -87,7 +87,8 @@ pub(super) fn read_only(stage: &Stage) -> Result<()> {
         stage.client("mount").arg("--bind").arg(&store).arg(&store).succeed()?;
         stage.client("mount").args(["-o", "remount,bind,ro"]).arg(&store).succeed()?;
         let refusals = refuse_writes(registry);
-        stage.client("umount").arg(&store).succeed()?;
+        // The registry has files open that it found there.
+        stage.client("umount").arg("--lazy").arg(&store).succeed()?;
         refusals?;
         push_image(registry, "after").context("writable again")?;
         Ok(())
