@@ -171,21 +171,17 @@ impl Registry {
     pub(crate) fn listens_itself(&self) -> Result<bool> {
         let (_, port) = self.host.rsplit_once(':').context("an address without a port")?;
         let place = format!(":{:04X}", port.parse::<u16>()?);
-        let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid()))?;
+        let sockets = std::fs::read_to_string("/proc/net/tcp")?;
         let listening = sockets.lines().filter_map(|line| {
             let columns = line.split_whitespace().collect::<Vec<_>>();
             let [_, address, _, "0A", _, _, _, _, _, inode, ..] = columns[..] else { return None };
             address.ends_with(&place).then(|| format!("socket:[{inode}]"))
         });
         let listening = listening.collect::<Vec<_>>();
-        for file in std::fs::read_dir(format!("/proc/{}/fd", self.pid()))? {
-            // It may have been closed meanwhile.
-            let Ok(target) = std::fs::read_link(file?.path()) else { continue };
-            if listening.iter().any(|socket| target.as_os_str() == socket.as_str()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        // A process that has ended has none, and files may be closed meanwhile.
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).into_iter().flatten();
+        let mut open = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        Ok(open.any(|file| listening.iter().any(|socket| file.as_os_str() == socket.as_str())))
     }
 
     pub(crate) fn pid(&self) -> u32 {
