@@ -99,7 +99,7 @@ impl Blobs for FileSystem {
         let store = self.clone();
         let same_boot = !state.is_empty() && state == self.shared.boot;
         blocking(move || {
-            let failed = |error| Error::new("open", &path, error);
+            let failed = |error| Error::new("resume", &path, error);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
             if length < received {
@@ -212,15 +212,11 @@ impl Blobs for FileSystem {
         digest: &'a Digest,
         _location: Option<&'a str>,
     ) -> Future<'a, Result<Content, Error>> {
-        let files = &self.shared.open_files;
         let path = layout::data(&self.shared.root, digest);
-        let opened = match files.get(digest, &path) {
-            Some(file) => Ok(file),
-            None => files.open(digest, &path).map_err(|error| {
-                let error = if is_absence(&error) { io::ErrorKind::NotFound.into() } else { error };
-                Error::new("open", &path, error)
-            }),
-        };
+        let opened = self.shared.open_files.open(digest, &path).map_err(|error| {
+            let error = if is_absence(&error) { io::ErrorKind::NotFound.into() } else { error };
+            Error::new("open", &path, error)
+        });
         let content = opened.map(|file| Content::File(FileContent { file }));
         Box::pin(std::future::ready(content))
     }

@@ -24,18 +24,14 @@ impl OpenFiles {
         Self { files: Cache::new(CAPACITY) }
     }
 
-    /// The file of this content, if it is open and is still the one at `path`.
-    pub(super) fn get(&self, digest: &Digest, path: &Path) -> Option<Arc<OpenFile>> {
-        let file = self.files.get(digest)?;
-        if file.is_at(path) {
-            return Some(file);
-        }
-        self.forget(digest);
-        None
-    }
-
-    /// Opens the file of this content and keeps it open.
+    /// The file of this content, which lies at `path`: one that is open, or it is opened now.
     pub(super) fn open(&self, digest: &Digest, path: &Path) -> io::Result<Arc<OpenFile>> {
+        if let Some(file) = self.files.get(digest) {
+            if file.is_at(path) {
+                return Ok(file);
+            }
+            self.forget(digest);
+        }
         let file = Arc::new(OpenFile::open(path)?);
         self.files.insert(*digest, Arc::clone(&file));
         // Somebody may have replaced it meanwhile, and it would keep its space.
@@ -97,7 +93,7 @@ impl OpenFile {
         // SAFETY: nobody writes to a file that has its place in the layout. Content is written to
         // a file of its own, which takes that place when it is whole; what is removed or replaced
         // keeps its bytes for those who have it open.
-        unsafe { sendfile::map(&self.file, 0, length) }.ok()
+        unsafe { sendfile::map(&self.file, length) }.ok()
     }
 }
 
@@ -113,11 +109,10 @@ mod tests {
         let path = folder.path().join("data");
         let digest = Digest::sha256(b"");
         let files = OpenFiles::new();
-        assert!(files.get(&digest, &path).is_none());
         assert!(files.open(&digest, &path).is_err());
         fs::write(&path, "one").unwrap();
         let first = files.open(&digest, &path).unwrap();
-        assert!(files.get(&digest, &path).is_some_and(|kept| Arc::ptr_eq(&kept, &first)));
+        assert!(Arc::ptr_eq(&files.open(&digest, &path).unwrap(), &first));
         assert_eq!(first.map(1, 2).unwrap(), "ne");
         assert!(first.map(1, 3).is_none() && first.map(u64::MAX, 2).is_none());
 
@@ -125,10 +120,9 @@ mod tests {
         fs::write(&other, "more").unwrap();
         fs::hard_link(&path, folder.path().join("backup")).unwrap();
         fs::rename(&other, &path).unwrap();
-        assert!(files.get(&digest, &path).is_none(), "it was replaced");
-        assert_eq!(files.open(&digest, &path).unwrap().size, 4);
+        assert_eq!(files.open(&digest, &path).unwrap().size, 4, "it was replaced");
         fs::remove_file(&path).unwrap();
-        assert!(files.get(&digest, &path).is_none(), "it was removed");
+        assert!(files.open(&digest, &path).is_err(), "it was removed");
         assert_eq!(first.map(0, 3).unwrap(), "one", "for those who have it");
     }
 
