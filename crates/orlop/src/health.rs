@@ -71,10 +71,11 @@ impl Checks {
             timeout: check.interval.max(STORE_TIMEOUT),
         }));
         for check in &asked.http {
-            let probe = HttpProbe::new(check)
-                .with_context(|| format!("health.http: {}", split_user(&check.uri).0))?;
+            let (uri, user) = split_user(&check.uri);
+            let probe =
+                HttpProbe::new(check, &uri, user).with_context(|| format!("health.http: {uri}"))?;
             checks.push(Check {
-                name: split_user(&check.uri).0,
+                name: uri,
                 probe: Probe::Http(Box::new(probe)),
                 interval: check.interval,
                 threshold: check.threshold.max(1),
@@ -163,24 +164,23 @@ async fn absent(file: &Path) -> Result<(), String> {
 }
 
 impl HttpProbe {
-    fn new(asked: &config::HttpCheck) -> anyhow::Result<Self> {
-        let (uri, user) = split_user(&asked.uri);
+    /// Asks `uri`, as this user.
+    fn new(asked: &config::HttpCheck, uri: &str, user: Option<Vec<u8>>) -> anyhow::Result<Self> {
         let url = uri.parse::<Url>()?;
         let mut headers = HeaderMap::new();
-        if let Some(user) = user {
-            let mut value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(&user)))?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        // One that is configured takes the place of what the URL says, as in `distribution`.
-        if asked.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
-            headers.remove(header::AUTHORIZATION);
-        }
         for (name, value) in &asked.headers {
             let mut value = HeaderValue::from_str(value.expose())
                 .with_context(|| format!("the value of the header {name} is not allowed"))?;
             value.set_sensitive(true);
             headers.append(HeaderName::try_from(name)?, value);
+        }
+        // What is configured counts, not what the URL says, as in `distribution`.
+        if let Some(user) = user
+            && !headers.contains_key(header::AUTHORIZATION)
+        {
+            let mut value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(&user)))?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
         }
         // A connection that is kept says nothing about the next one.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -297,15 +297,18 @@ mod tests {
             let user = user.map(|user| user.as_bytes().to_vec());
             assert_eq!(split_user(uri), (without.to_owned(), user));
         }
-        let asked = http("http://ada:word@h/up".to_owned());
-        let probe = HttpProbe::new(&asked).unwrap();
-        assert_eq!(probe.headers[header::AUTHORIZATION], "Basic YWRhOndvcmQ=");
-        assert_eq!(probe.url.to_string(), "http://h/up");
+        let probe = |asked: &HttpCheck| {
+            let (uri, user) = split_user(&asked.uri);
+            HttpProbe::new(asked, &uri, user).unwrap()
+        };
         let mut asked = http("http://ada:word@h/up".to_owned());
+        let with_user = probe(&asked);
+        assert_eq!(with_user.headers[header::AUTHORIZATION], "Basic YWRhOndvcmQ=");
+        assert_eq!(with_user.url.to_string(), "http://h/up");
         asked.headers.push(("authorization".to_owned(), Secret::new("Bearer x".to_owned())));
-        let probe = HttpProbe::new(&asked).unwrap();
-        assert_eq!(probe.headers[header::AUTHORIZATION], "Bearer x");
-        assert_eq!(probe.headers.get_all(header::AUTHORIZATION).iter().count(), 1);
+        let with_header = probe(&asked);
+        assert_eq!(with_header.headers[header::AUTHORIZATION], "Bearer x");
+        assert_eq!(with_header.headers.get_all(header::AUTHORIZATION).iter().count(), 1);
     }
 
     #[tokio::test]

@@ -134,7 +134,7 @@ fn web_config(config: &Config, access: Access, health: Health) -> anyhow::Result
             .with_context(|| format!("http.headers: {name:?} is not the name of a header"))?;
         let value = HeaderValue::try_from(value)
             .with_context(|| format!("http.headers: the value of {name} is not allowed"))?;
-        web.headers.push((name, value));
+        web.headers.append(name, value);
     }
     if config.storage.redirect {
         web.redirect = redirect(&config.storage.middleware)?;

@@ -56,18 +56,18 @@ impl<Q: Clone + Eq + Hash, A: Told> Answers<Q, A> {
     pub(crate) async fn get<E, F: Future<Output = Result<Option<A>, E>>>(
         &self,
         version: Option<u64>,
-        question: Q,
+        question: &Q,
         asking: impl FnOnce() -> F,
     ) -> Result<Option<A>, E> {
         // Boxed, so that those whose answer is kept do not carry the room for it around.
         let Some(version) = version else { return Box::pin(asking()).await };
-        if let Some((of, answer)) = self.kept.get(&question)
+        if let Some((of, answer)) = self.kept.get(question)
             && of == version
         {
             return Ok(answer);
         }
         let answer = Box::pin(asking()).await?;
-        self.kept.insert(question, (version, answer.clone()));
+        self.kept.insert(question.clone(), (version, answer.clone()));
         Ok(answer)
     }
 }
@@ -89,7 +89,7 @@ mod tests {
         let answers = Answers::new();
         let ask = async |version, answer: Option<u32>| {
             let asking = || async move { Ok::<_, Infallible>(answer) };
-            answers.get(version, "question", asking).await.unwrap()
+            answers.get(version, &"question", asking).await.unwrap()
         };
         assert_eq!(ask(Some(2), Some(7)).await, Some(7));
         assert_eq!(ask(Some(2), None).await, Some(7), "kept");

@@ -109,7 +109,7 @@ impl Registry {
                 Box::pin(metadata::manifests::find(tx, repository, reference))
             })
         };
-        self.shared.found_manifests.get(version, input.clone(), asking).await
+        self.shared.found_manifests.get(version, &input, asking).await
     }
 
     pub(crate) async fn find_blob(
@@ -125,7 +125,7 @@ impl Registry {
                 Box::pin(metadata::blobs::find(tx, repository, digest))
             })
         };
-        let found = self.shared.found_blobs.get(version, input.clone(), asking).await?;
+        let found = self.shared.found_blobs.get(version, &input, asking).await?;
         found.ok_or_else(|| blob_unknown(repository, digest))
     }
 

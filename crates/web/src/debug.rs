@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
+use oci::Accept;
 use registry::Registry;
 
 use crate::metrics::Metrics;
@@ -61,11 +62,8 @@ impl Debug {
         for (check, fails) in self.health.checks() {
             self.metrics.checked(check, fails);
         }
-        let accept = headers.get_all(header::ACCEPT).iter();
-        let (text, kind) = if accept
-            .filter_map(|accept| accept.to_str().ok())
-            .any(|accept| accept.contains("application/openmetrics-text"))
-        {
+        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let (text, kind) = if Accept::parse(accept).names("application/openmetrics-text") {
             (self.metrics.text(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
         } else {
             (older_format(&self.metrics.text()), "text/plain; version=0.0.4; charset=utf-8")

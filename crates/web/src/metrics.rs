@@ -61,8 +61,8 @@ struct Kind {
     compatible: Option<compatible::Kind>,
 }
 
-/// How many kinds of handlers there are.
-const HANDLERS: usize = 10;
+/// How many kinds of handlers there are: the last of them is [`Handler::Tags`].
+const HANDLERS: usize = Handler::Tags as usize + 1;
 
 /// The labels of methods; the last one is for all others.
 const METHODS: [&str; 7] = ["delete", "get", "head", "patch", "post", "put", "other"];

@@ -36,7 +36,7 @@ pub struct Config {
     /// Who may do what.
     pub access: Access,
     /// Headers that every answer carries; a name may be there several times.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: HeaderMap,
     /// Proxies that know better where a request comes from.
     pub trusted_proxies: Trusted,
     /// While a check fails, every request is refused.
@@ -52,7 +52,7 @@ impl Config {
             max_tags: 1000,
             redirect: Redirect::default(),
             access: Access::none(),
-            headers: Vec::new(),
+            headers: HeaderMap::new(),
             trusted_proxies: Trusted::default(),
             health: Health::default(),
         }
@@ -113,10 +113,11 @@ impl Service {
         // What the registry itself says counts, as in `distribution`. One of theirs may be there
         // several times.
         let added = &self.shared.config.headers;
-        let ours = if added.is_empty() { HeaderMap::new() } else { headers.clone() };
-        for (name, value) in added {
-            if !ours.contains_key(name) {
-                headers.append(name.clone(), value.clone());
+        for name in added.keys() {
+            if !headers.contains_key(name) {
+                for value in added.get_all(name) {
+                    headers.append(name, value.clone());
+                }
             }
         }
         if connection.sends_files {

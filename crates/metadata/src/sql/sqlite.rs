@@ -219,7 +219,6 @@ fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>, commits: &AtomicU64
                 Err(_) => break,
             }
         }
-        commits.fetch_add(1, Ordering::SeqCst);
         write_group(tx, group, commits);
     }
     if let super::Connection::Sqlite(connection) = &mut tx.connection {
@@ -229,6 +228,7 @@ fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>, commits: &AtomicU64
 }
 
 fn write_group(tx: &mut Tx, group: Vec<Job>, commits: &AtomicU64) {
+    commits.fetch_add(1, Ordering::SeqCst);
     let power = group.iter().any(|job| job.durability == Durability::Power);
     if let Err(error) = begin(tx, power) {
         commits.fetch_add(1, Ordering::SeqCst);

@@ -162,7 +162,7 @@ async fn configured_headers_are_on_every_answer() {
             ("content-type", "text/x"),
             ("docker-content-digest", "x"),
         ] {
-            web.headers.push((name.parse().unwrap(), value.parse().unwrap()));
+            web.headers.append(name, value.parse().unwrap());
         }
     })
     .await;
