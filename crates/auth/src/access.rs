@@ -306,10 +306,9 @@ impl Access {
                     None => wrong(),
                 }
             }
-            (Backend::Token(token), Credentials::Bearer(text)) => match token.check(text).await {
+            (Backend::Token(token), Credentials::Bearer(text)) => match token.granted(text).await {
                 Some(granted) => {
-                    let user = granted.user.clone();
-                    Ok(Some(Identity { user, granted: Some(Arc::new(granted)) }))
+                    Ok(Some(Identity { user: granted.user.clone(), granted: Some(granted) }))
                 }
                 None => wrong(),
             },

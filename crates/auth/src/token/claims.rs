@@ -73,8 +73,10 @@ const DEFAULT_CLASS: &str = "image";
 pub(crate) struct Granted {
     /// `sub`, if it says anything.
     pub(crate) user: Option<Arc<str>>,
-    /// By kind and name.
-    grants: HashMap<(String, String), Grant>,
+    /// Seconds since the epoch; from then on it is not good any more.
+    pub(crate) until: f64,
+    /// By kind, then by name.
+    grants: HashMap<String, HashMap<String, Grant>>,
 }
 
 /// What a token lets its bearer do with one thing.
@@ -109,7 +111,7 @@ impl Granted {
     }
 
     fn grant(&self, kind: &str, name: &str) -> Option<&Grant> {
-        self.grants.get(&(kind.to_owned(), name.to_owned()))
+        self.grants.get(kind)?.get(name)
     }
 }
 
@@ -117,22 +119,23 @@ impl Granted {
 /// `issuer` for `service`.
 pub(crate) fn granted(payload: &[u8], issuer: &str, service: &str, now: f64) -> Option<Granted> {
     let claims: Claims = serde_json::from_slice(payload).ok()?;
+    let until = claims.exp? + LEEWAY;
     let holds = claims.iss == issuer
         && claims.aud.contains(service)
-        && claims.exp.is_some_and(|until| now < until + LEEWAY)
+        && now < until
         && claims.nbf.is_none_or(|since| now >= since - LEEWAY);
     if !holds {
         return None;
     }
-    let mut grants: HashMap<_, Grant> = HashMap::new();
+    let mut grants: HashMap<_, HashMap<_, Grant>> = HashMap::new();
     for access in claims.access.unwrap_or_default() {
-        let grant = grants.entry((access.kind, access.name)).or_default();
+        let grant = grants.entry(access.kind).or_default().entry(access.name).or_default();
         grant.actions.extend(access.actions.unwrap_or_default());
         let class = Some(access.class).filter(|class| !class.is_empty());
         grant.classes.push(class.unwrap_or_else(|| DEFAULT_CLASS.to_owned()));
     }
     let user = Some(claims.sub).filter(|sub| !sub.is_empty()).map(Arc::from);
-    Some(Granted { user, grants })
+    Some(Granted { user, until, grants })
 }
 
 #[cfg(test)]

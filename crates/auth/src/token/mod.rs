@@ -6,16 +6,19 @@ mod jwk;
 mod jws;
 mod key;
 mod keys;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use claims::Granted;
 pub use key::Algorithm;
 use keys::Keys;
 pub use keys::{FetchKeys, Fetching};
+use remembered::Remembered;
 
 use crate::scope::{Scope, joined};
 use crate::{Error, Problem, challenge};
@@ -54,6 +57,7 @@ pub struct Token {
     auto_redirect: Option<String>,
     algorithms: Vec<Algorithm>,
     keys: Keys,
+    remembered: Remembered,
 }
 
 /// What the address of the token server is made of when it follows the request.
@@ -78,11 +82,22 @@ impl Token {
             auto_redirect: config.auto_redirect,
             algorithms: keys::allowed(&config.signing_algorithms),
             keys,
+            remembered: Remembered::new(),
         })
     }
 
-    /// What the token grants; `None` if it can not be trusted.
-    pub(crate) async fn check(&self, token: &str) -> Option<Granted> {
+    /// What the token grants; `None` if it can not be trusted. One that was good a moment ago is
+    /// not checked again.
+    pub(crate) async fn granted(&self, token: &str) -> Option<Arc<Granted>> {
+        if let Some(granted) = self.remembered.get(token, now()?) {
+            return Some(granted);
+        }
+        let granted = Arc::new(Box::pin(self.check(token)).await?);
+        self.remembered.insert(token, &granted);
+        Some(granted)
+    }
+
+    async fn check(&self, token: &str) -> Option<Granted> {
         if token.len() > MAX_LENGTH {
             return None;
         }
@@ -91,8 +106,7 @@ impl Token {
             return None;
         }
         let payload = self.keys.verify(&token).await?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
-        claims::granted(&payload, &self.issuer, &self.service, now)
+        claims::granted(&payload, &self.issuer, &self.service, now()?)
     }
 
     pub(crate) fn challenge(
@@ -121,4 +135,9 @@ impl Token {
             _ => self.realm.clone(),
         }
     }
+}
+
+/// Seconds since the epoch.
+fn now() -> Option<f64> {
+    Some(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
 }
