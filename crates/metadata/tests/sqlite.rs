@@ -114,6 +114,22 @@ async fn the_database_of_another_program_is_refused() {
     assert!(error.to_string().contains("is the database of another program"), "{error}");
 }
 
+/// They are of a moment, and plans that are made by them last.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_statistics() {
+    let (_folder, path) = changed_by("ANALYZE").await;
+    let statistics = |path: &PathBuf| {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        let count = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'sqlite_stat%'";
+        connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert!(statistics(&path) > 0);
+    let metadata = Metadata::open_sqlite(&path).await.unwrap();
+    metadata::conformance::run(&metadata).await.unwrap();
+    drop(metadata);
+    assert_eq!(statistics(&path), 0);
+}
+
 #[tokio::test]
 async fn a_database_opened_for_reading_takes_no_writes() {
     let folder = tempfile::tempdir().unwrap();
