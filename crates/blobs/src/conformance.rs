@@ -19,6 +19,7 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
     resumes_where_it_was_told(store).await?;
     refuses_to_resume_past_the_end(store).await?;
     replaces_content(store).await?;
+    hands_out_what_is_not_synced(store).await?;
     keeps_content_open_for_readers(store).await?;
     aborts(store).await?;
     finds_stale_uploads(store).await?;
@@ -35,7 +36,7 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
 async fn puts_and_reads_back(store: &dyn Blobs) -> Outcome {
     for content in [Bytes::new(), Bytes::from_static(b"{}"), Bytes::from(vec![7; 300_000])] {
         let digest = Digest::sha256(&content);
-        let location = store.put(&digest, content.clone()).await?;
+        let location = store.put(&digest, content.clone()).await?.location;
         let location = location.as_deref();
         ensure(store.size(&digest, location).await? == Some(content.len() as u64), "size")?;
         let opened = store.open(&digest, location).await?;
@@ -48,7 +49,7 @@ async fn puts_and_reads_back(store: &dyn Blobs) -> Outcome {
 async fn reads_ranges(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from((0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
     let digest = Digest::sha256(&content);
-    let location = store.put(&digest, content.clone()).await?;
+    let location = store.put(&digest, content.clone()).await?.location;
     let opened = store.open(&digest, location.as_deref()).await?;
     let part = opened.read(399_990, 4096).await?;
     ensure(part == content.slice(399_990..), "the last ten bytes")?;
@@ -78,7 +79,7 @@ async fn commits_what_was_appended(store: &dyn Blobs) -> Outcome {
         upload = upload.append(batch).await?;
     }
     let digest = Digest::sha256(&expected);
-    let location = upload.commit(digest).await?;
+    let location = upload.commit(digest).await?.location;
     let opened = store.open(&digest, location.as_deref()).await?;
     ensure(read_all(&opened).await? == expected, "committed content")
 }
@@ -86,15 +87,16 @@ async fn commits_what_was_appended(store: &dyn Blobs) -> Outcome {
 async fn resumes_where_it_was_told(store: &dyn Blobs) -> Outcome {
     let id = UploadId::now_v7();
     let upload = store.begin(id).await?;
-    let upload = upload.append(vec![Bytes::from_static(b"counted")]).await?;
+    let upload = upload.append(vec![Bytes::from_static(b"counted")]).await?.flush().await?;
     let state = upload.state();
     // Written, but its request died before it was counted.
-    drop(upload.append(vec![Bytes::from_static(b", not counted, and long")]).await?);
+    let upload = upload.append(vec![Bytes::from_static(b", not counted, and long")]).await?;
+    drop(upload.flush().await?);
     ensure(store.read_upload(id, 3).await?.starts_with(b"nted"), "reading an upload")?;
     let upload = whole(store.resume(id, 7, &state).await?)?;
     let upload = upload.append(vec![Bytes::from_static(b" twice")]).await?;
     let digest = Digest::sha256(b"counted twice");
-    let location = upload.commit(digest).await?;
+    let location = upload.commit(digest).await?.location;
     let opened = store.open(&digest, location.as_deref()).await?;
     ensure(read_all(&opened).await? == b"counted twice"[..], "content of a resumed upload")
 }
@@ -102,6 +104,7 @@ async fn resumes_where_it_was_told(store: &dyn Blobs) -> Outcome {
 async fn refuses_to_resume_past_the_end(store: &dyn Blobs) -> Outcome {
     let id = UploadId::now_v7();
     let upload = store.begin(id).await?.append(vec![Bytes::from_static(b"short")]).await?;
+    let upload = upload.flush().await?;
     let state = upload.state();
     drop(upload);
     for (id, received) in [(id, 6), (UploadId::now_v7(), 1)] {
@@ -118,24 +121,42 @@ async fn refuses_to_resume_past_the_end(store: &dyn Blobs) -> Outcome {
 async fn replaces_content(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from_static(b"pushed twice");
     let digest = Digest::sha256(&content);
-    store.put(&digest, content.clone()).await?;
-    let location = store.put(&digest, content.clone()).await?;
+    let _ = store.put(&digest, content.clone()).await?;
+    let location = store.put(&digest, content.clone()).await?.location;
     let opened = store.open(&digest, location.as_deref()).await?;
     ensure(read_all(&opened).await? == content, "content after a second put")
+}
+
+async fn hands_out_what_is_not_synced(store: &dyn Blobs) -> Outcome {
+    let upload = store.begin(UploadId::now_v7()).await?;
+    let upload = upload.append(vec![Bytes::from_static(b"small ")]).await?;
+    let upload = upload.flush().await?.append(vec![Bytes::from_static(b"upload")]).await?;
+    let whole = Bytes::from_static(b"small upload");
+    let digest = Digest::sha256(&whole);
+    for stored in [upload.commit(digest).await?, store.put(&digest, whole.clone()).await?] {
+        ensure(stored.unsynced.is_none_or(|content| content == whole), "content to be kept")?;
+        let opened = store.open(&digest, stored.location.as_deref()).await?;
+        ensure(read_all(&opened).await? == whole, "content that was not synced yet")?;
+    }
+    store.sync().await?;
+    let large = Bytes::from(vec![9; 8 << 20]);
+    let stored = store.put(&Digest::sha256(&large), large).await?;
+    ensure(stored.unsynced.is_none(), "what is large is not kept in memory")
 }
 
 async fn keeps_content_open_for_readers(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from(vec![3; 100_000]);
     let digest = Digest::sha256(&content);
-    let location = store.put(&digest, content.clone()).await?;
+    let location = store.put(&digest, content.clone()).await?.location;
     let opened = store.open(&digest, location.as_deref()).await?;
-    store.put(&digest, content.clone()).await?;
+    let _ = store.put(&digest, content.clone()).await?;
     ensure(read_all(&opened).await? == content, "content opened before it was replaced")
 }
 
 async fn aborts(store: &dyn Blobs) -> Outcome {
     let id = UploadId::now_v7();
     let upload = store.begin(id).await?.append(vec![Bytes::from_static(b"gone")]).await?;
+    let upload = upload.flush().await?;
     let state = upload.state();
     drop(upload);
     store.abort(id).await?;
@@ -145,7 +166,7 @@ async fn aborts(store: &dyn Blobs) -> Outcome {
 
 async fn finds_stale_uploads(store: &dyn Blobs) -> Outcome {
     let id = UploadId::now_v7();
-    drop(store.begin(id).await?);
+    drop(store.begin(id).await?.flush().await?);
     ensure(!store.stale_uploads(3600).await?.contains(&id), "a new upload is not stale")?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !store.stale_uploads(0).await?.contains(&id) {
@@ -159,7 +180,7 @@ async fn finds_stale_uploads(store: &dyn Blobs) -> Outcome {
 async fn lists_content(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from_static(b"listed");
     let digest = Digest::sha256(&content);
-    store.put(&digest, content).await?;
+    let _ = store.put(&digest, content).await?;
     let shard = digest.hash().first().copied().unwrap_or_default();
     ensure(store.list_shard(shard).await?.contains(&digest), "its shard lists it")?;
     ensure(!store.list_shard(shard ^ 1).await?.contains(&digest), "another shard does not")
@@ -168,12 +189,12 @@ async fn lists_content(store: &dyn Blobs) -> Outcome {
 async fn removes_content(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from_static(b"to be removed");
     let digest = Digest::sha256(&content);
-    let location = store.put(&digest, content.clone()).await?;
+    let location = store.put(&digest, content.clone()).await?.location;
     let location = location.as_deref();
     ensure(store.remove(&digest, location).await?, "it was there")?;
     ensure(store.size(&digest, location).await?.is_none(), "it is gone")?;
     ensure(!store.remove(&digest, location).await?, "it is gone already")?;
-    let location = store.put(&digest, content).await?;
+    let location = store.put(&digest, content).await?.location;
     ensure(store.size(&digest, location.as_deref()).await? == Some(13), "it can come back")
 }
 
@@ -182,7 +203,7 @@ async fn keeps_links(store: &dyn Blobs, links: &dyn Links) -> Outcome {
     let content = Bytes::from_static(b"linked");
     let (digest, gone) = (Digest::sha256(&content), Digest::sha256(b"not there"));
     let other_name = Digest::sha512(&content);
-    store.put(&digest, content).await?;
+    let _ = store.put(&digest, content).await?;
     ensure(!links.any().await? && !links.has(&app).await?, "no links at first")?;
     ensure(links.list(&app, LinkKind::Layers).await?.names.is_empty(), "nothing to list")?;
 

@@ -3,9 +3,12 @@
 //! An upload is one file under `orlop/uploads/`. To commit it, its data is synced, it is renamed
 //! to its layout path, and the folders on the way are synced: after that it survives the loss of
 //! power. Content that is there already is replaced, which heals it if it was damaged.
+//!
+//! Small content comes into its place in the same way, but is synced later: see `placed`.
 
 mod links;
 mod open_files;
+mod placed;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -18,11 +21,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use oci::Digest;
-use rustix::io::ReadWriteFlags;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use open_files::{OpenFile, OpenFiles};
+use placed::Placed;
 
-use crate::{Blobs, Buffer, Content, Error, Future, Resumed, Upload, UploadId, layout};
+use crate::{Blobs, Buffer, Content, Error, Future, Resumed, Stored, Upload, UploadId, layout};
 
 /// How much [`Blobs::read_upload`] reads at once.
 const READ_SIZE: usize = 1 << 20;
@@ -39,6 +44,8 @@ struct Shared {
     /// Changes at each boot: data that was not synced before is not to be trusted after.
     boot: String,
     open_files: OpenFiles,
+    /// `None` where small content is synced at once, too.
+    placed: Option<Placed>,
 }
 
 impl FileSystem {
@@ -63,9 +70,9 @@ impl FileSystem {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|id| id.trim().to_owned())
             .unwrap_or_default();
-        Self {
-            shared: Arc::new(Shared { root: root.to_owned(), boot, open_files: OpenFiles::new() }),
-        }
+        let placed = Placed::new(&layout::shards(root), &layout::uploads(root));
+        let open_files = OpenFiles::new();
+        Self { shared: Arc::new(Shared { root: root.to_owned(), boot, open_files, placed }) }
     }
 
     fn upload_path(&self, upload: UploadId) -> PathBuf {
@@ -76,17 +83,9 @@ impl FileSystem {
 impl Blobs for FileSystem {
     fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>> {
         let path = self.upload_path(upload);
-        let store = self.clone();
-        blocking(move || {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)
-                .map_err(|error| Error::new("create", &path, error))?;
-            Ok(Box::new(FileUpload { store, path, file, length: 0 }) as Box<dyn Upload>)
-        })
+        let bytes = Held::Memory(Vec::new());
+        let upload = Box::new(FileUpload { store: self.clone(), path, bytes, length: 0 });
+        Box::pin(std::future::ready(Ok(upload as Box<dyn Upload>)))
     }
 
     fn resume<'a>(
@@ -108,7 +107,8 @@ impl Blobs for FileSystem {
             if length > received {
                 file.set_len(received).map_err(failed)?;
             }
-            let upload = Box::new(FileUpload { store, path, file, length: received });
+            let bytes = Held::File(file);
+            let upload = Box::new(FileUpload { store, path, bytes, length: received });
             Ok(if same_boot { Resumed::Whole(upload) } else { Resumed::Unsure(upload) })
         })
     }
@@ -158,26 +158,18 @@ impl Blobs for FileSystem {
         })
     }
 
-    fn put<'a>(
-        &'a self,
-        digest: &'a Digest,
-        content: Bytes,
-    ) -> Future<'a, Result<Option<String>, Error>> {
+    fn put<'a>(&'a self, digest: &'a Digest, content: Bytes) -> Future<'a, Result<Stored, Error>> {
         let digest = *digest;
         let store = self.clone();
         let path = self.upload_path(UploadId::now_v7());
+        blocking(move || put(&store, &path, &digest, &[content]))
+    }
+
+    fn sync(&self) -> Future<'_, Result<(), Error>> {
+        let store = self.clone();
         blocking(move || {
-            let failed = |error| Error::new("write", &path, error);
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
-            let stored = file
-                .write_all(&content)
-                .map_err(failed)
-                .and_then(|()| move_to_layout(&store, &path, &file, &digest));
-            if stored.is_err() {
-                let _ = fs::remove_file(&path);
-            }
-            stored.map(|()| None)
+            let Some(placed) = &store.shared.placed else { return Ok(()) };
+            placed.sync().map_err(|error| Error::new("sync", &store.shared.root, error))
         })
     }
 
@@ -357,31 +349,54 @@ fn read_cached(file: &File, space: &mut [u8], offset: u64) -> Option<usize> {
     rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT).ok()
 }
 
-/// An upload's file, open for writing.
+/// An upload that is open for writing.
 struct FileUpload {
     store: FileSystem,
     path: PathBuf,
-    file: File,
+    bytes: Held,
     length: u64,
+}
+
+/// Where the bytes of an upload are.
+enum Held {
+    /// There is no file yet. If it is not needed, so much the better.
+    Memory(Vec<Bytes>),
+    File(File),
 }
 
 impl Upload for FileUpload {
     fn append(
         mut self: Box<Self>,
-        data: Vec<Bytes>,
+        mut data: Vec<Bytes>,
     ) -> Future<'static, Result<Box<dyn Upload>, Error>> {
+        let length = self.length + data.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        if let Held::Memory(held) = &mut self.bytes
+            && length <= placed::SMALL
+        {
+            held.append(&mut data);
+            self.length = length;
+            return Box::pin(std::future::ready(Ok(self as Box<dyn Upload>)));
+        }
         blocking(move || {
-            match write_all_at(&self.file, &data, self.length) {
-                Ok(written) => {
-                    self.length += written;
-                    Ok(self as Box<dyn Upload>)
-                }
-                Err(error) => {
-                    // Give back what a full disk took, if it can be given back.
-                    let _ = self.file.set_len(self.length);
-                    Err(Error::new("write", &self.path, error))
-                }
+            let (path, before) = (self.path.clone(), self.length);
+            let file = self.file()?;
+            if let Err(error) = write_all_at(file, &data, before) {
+                // Give back what a full disk took, if it can be given back.
+                let _ = file.set_len(before);
+                return Err(Error::new("write", &path, error));
             }
+            self.length = length;
+            Ok(self as Box<dyn Upload>)
+        })
+    }
+
+    fn flush(mut self: Box<Self>) -> Future<'static, Result<Box<dyn Upload>, Error>> {
+        if let Held::File(_) = self.bytes {
+            return Box::pin(std::future::ready(Ok(self as Box<dyn Upload>)));
+        }
+        blocking(move || {
+            self.file()?;
+            Ok(self as Box<dyn Upload>)
         })
     }
 
@@ -389,23 +404,58 @@ impl Upload for FileUpload {
         self.store.shared.boot.clone()
     }
 
-    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>> {
+    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>> {
         blocking(move || {
-            let failed = |error| Error::new("write", &self.path, error);
+            let Self { store, path, bytes, length } = *self;
+            let file = match bytes {
+                Held::Memory(held) => return put(&store, &path, &digest, &held),
+                Held::File(file) => file,
+            };
+            let failed = |error| Error::new("write", &path, error);
             // Bytes after the end are of a request that died before they were counted.
-            let length = self.file.metadata().map_err(failed)?.len();
-            if length > self.length {
-                self.file.set_len(self.length).map_err(failed)?;
+            if file.metadata().map_err(failed)?.len() > length {
+                file.set_len(length).map_err(failed)?;
             }
-            move_to_layout(&self.store, &self.path, &self.file, &digest)?;
-            Ok(None)
+            if let Ok(size) = usize::try_from(length)
+                && takes(&store, length)
+            {
+                let mut content = vec![0; size];
+                file.read_exact_at(&mut content, 0).map_err(failed)?;
+                return place(&store, &path, &file, &digest, content.into());
+            }
+            move_to_layout(&store, &path, &file, &digest)
         })
     }
 }
 
-/// Writes all of `data` at `offset` and returns its length.
-fn write_all_at(file: &File, data: &[Bytes], offset: u64) -> io::Result<u64> {
-    let mut slices = data.iter().map(|chunk| IoSlice::new(chunk)).collect::<Vec<_>>();
+impl FileUpload {
+    /// The file, which is made now if there is none yet.
+    fn file(&mut self) -> Result<&File, Error> {
+        if let Held::Memory(held) = &self.bytes {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&self.path)
+                .map_err(|error| Error::new("create", &self.path, error))?;
+            if let Err(error) = write_all_at(&file, held, 0) {
+                let _ = file.set_len(0);
+                return Err(Error::new("write", &self.path, error));
+            }
+            self.bytes = Held::File(file);
+        }
+        match &self.bytes {
+            Held::File(file) => Ok(file),
+            Held::Memory(_) => Err(Error::new("create", &self.path, io::ErrorKind::Other.into())),
+        }
+    }
+}
+
+/// Writes all of `data` at `offset`.
+fn write_all_at(file: &File, data: &[Bytes], offset: u64) -> io::Result<()> {
+    let parts = data.iter().filter(|part| !part.is_empty());
+    let mut slices = parts.map(|part| IoSlice::new(part)).collect::<Vec<_>>();
     let mut rest = slices.as_mut_slice();
     let mut total = 0;
     while !rest.is_empty() {
@@ -416,7 +466,77 @@ fn write_all_at(file: &File, data: &[Bytes], offset: u64) -> io::Result<u64> {
         total += written as u64;
         IoSlice::advance_slices(&mut rest, written);
     }
-    Ok(total)
+    Ok(())
+}
+
+/// Makes `content` the content of `digest`, by way of a new file at `path`.
+fn put(
+    store: &FileSystem,
+    path: &Path,
+    digest: &Digest,
+    content: &[Bytes],
+) -> Result<Stored, Error> {
+    let length = content.iter().map(|bytes| bytes.len() as u64).sum();
+    let small = takes(store, length).then(|| join(content));
+    if let Some(content) = &small
+        && holds(&layout::data(&store.shared.root, digest), content)
+    {
+        return Ok(Stored { location: None, unsynced: small });
+    }
+    let failed = |error| Error::new("write", path, error);
+    // One of a request that died may be there.
+    let file = File::create(path).map_err(failed)?;
+    let written = write_all_at(&file, content, 0).map_err(failed);
+    let stored = written.and_then(|()| match small {
+        Some(content) => place(store, path, &file, digest, content),
+        None => move_to_layout(store, path, &file, digest),
+    });
+    if stored.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    stored
+}
+
+/// Whether content of this length can wait for its sync.
+fn takes(store: &FileSystem, length: u64) -> bool {
+    store.shared.placed.as_ref().is_some_and(|placed| placed.takes(length))
+}
+
+/// Makes the written file `from` the content of `digest`, to be synced later.
+fn place(
+    store: &FileSystem,
+    from: &Path,
+    file: &File,
+    digest: &Digest,
+    content: Bytes,
+) -> Result<Stored, Error> {
+    let folder = layout::blob(&store.shared.root, digest);
+    create_folder(&folder)?;
+    let to = folder.join("data");
+    // What is there may be on the disk already, and must not give way to what is not.
+    match renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(Errno::EXIST) if holds(&to, &content) => {
+            fs::remove_file(from).map_err(|error| Error::new("remove", from, error))?;
+        }
+        Err(_) => return move_to_layout(store, from, file, digest),
+    }
+    Ok(Stored { location: None, unsynced: Some(content) })
+}
+
+/// Whether this is what the file holds. It is small.
+fn holds(path: &Path, content: &[u8]) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let same_size = file.metadata().is_ok_and(|found| found.len() == content.len() as u64);
+    let mut found = vec![0; content.len()];
+    same_size && file.read_exact_at(&mut found, 0).is_ok() && found == content
+}
+
+fn join(parts: &[Bytes]) -> Bytes {
+    match parts {
+        [one] => one.clone(),
+        parts => parts.concat().into(),
+    }
 }
 
 /// Makes the written file `from` the content of `digest`, durably.
@@ -425,14 +545,15 @@ fn move_to_layout(
     from: &Path,
     file: &File,
     digest: &Digest,
-) -> Result<(), Error> {
+) -> Result<Stored, Error> {
     file.sync_data().map_err(|error| Error::new("sync", from, error))?;
     let folder = layout::blob(&store.shared.root, digest);
     create_folder(&folder)?;
     let to = folder.join("data");
     fs::rename(from, &to).map_err(|error| Error::new("rename to", &to, error))?;
     store.shared.open_files.forget(digest);
-    sync_folders(&folder)
+    sync_folders(&folder)?;
+    Ok(Stored { location: None, unsynced: None })
 }
 
 /// Makes the name of a blob's file durable, then that of its folder. Another upload may have made
@@ -460,7 +581,7 @@ fn create_shards(root: &Path) -> Result<PathBuf, Error> {
     for shard in 0..=u8::MAX {
         create_folder(&layout::shard(root, shard))?;
     }
-    Ok(layout::blobs(root).join("sha256"))
+    Ok(layout::shards(root))
 }
 
 /// Syncs several folders, and waits for the disk about as long as for one.

@@ -15,9 +15,14 @@ pub(crate) fn blobs(root: &Path) -> PathBuf {
     root.join("docker/registry/v2/blobs")
 }
 
-/// The folder of one of the 256 shards of sha256 content.
+/// The folder of all shards of sha256 content.
+pub(crate) fn shards(root: &Path) -> PathBuf {
+    blobs(root).join("sha256")
+}
+
+/// The folder of one of the 256 shards.
 pub(crate) fn shard(root: &Path, shard: u8) -> PathBuf {
-    blobs(root).join("sha256").join(format!("{shard:02x}"))
+    shards(root).join(format!("{shard:02x}"))
 }
 
 /// The folder of one blob.

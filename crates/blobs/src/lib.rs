@@ -1,9 +1,10 @@
 //! The bytes: content kept by its digest, and uploads in progress.
 //!
 //! A store knows nothing about repositories, names or rights. It promises that content which
-//! [`Blobs::commit`] or [`Blobs::put`] has returned for is whole and survives the loss of power,
-//! and that content never changes under its digest. Whether bytes match their digest is the
-//! caller's business, who hashes them while they arrive.
+//! [`Upload::commit`] or [`Blobs::put`] has returned for is whole, that it survives the loss of
+//! power (unless it says otherwise: see [`Stored`]), and that content never changes under its
+//! digest. Whether bytes match their digest is the caller's business, who hashes them while they
+//! arrive.
 //!
 //! Each back end is one file and passes the suite in [`conformance`].
 
@@ -34,7 +35,8 @@ pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a
 
 /// A place that keeps bytes.
 pub trait Blobs: Send + Sync + 'static {
-    /// Opens an empty upload, emptying it if it exists. It exists until it is committed or aborted.
+    /// Opens an empty upload. It exists from the first [`Upload::flush`] until it is committed or
+    /// aborted; one that exists already is emptied by then.
     fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>>;
 
     /// Goes on with an upload of which `received` bytes are known to have arrived; whatever came
@@ -59,13 +61,13 @@ pub trait Blobs: Send + Sync + 'static {
     /// Every upload that takes space and was last written to over `age_seconds` ago.
     fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>>;
 
-    /// Keeps `content`, whose digest is `digest`, in one step. Returns where it is
-    /// (`None`: at the layout's key).
-    fn put<'a>(
-        &'a self,
-        digest: &'a Digest,
-        content: Bytes,
-    ) -> Future<'a, Result<Option<String>, Error>>;
+    /// Keeps `content`, whose digest is `digest`, in one step.
+    fn put<'a>(&'a self, digest: &'a Digest, content: Bytes) -> Future<'a, Result<Stored, Error>>;
+
+    /// Makes durable all that was stored before and is not (see [`Stored::unsynced`]). After a
+    /// failure it may be lost, and has to be put again; whatever is put from then on is synced at
+    /// once.
+    fn sync(&self) -> Future<'_, Result<(), Error>>;
 
     /// Makes content at the layout's key durable that somebody put there and may have died before
     /// saying so. [`ErrorKind::NotFound`] if there is none.
@@ -159,6 +161,18 @@ impl Content {
     }
 }
 
+/// Content that is in its place.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use = "what is not synced is lost with the power unless somebody keeps it"]
+pub struct Stored {
+    /// Where it is; `None`: at the layout's key.
+    pub location: Option<String>,
+    /// The content, if a loss of power may still take it. Whoever stored it keeps this durably
+    /// until a [`Blobs::sync`] that began later has succeeded, and otherwise puts it again. That
+    /// way many small contents share one wait for the disk.
+    pub unsynced: Option<Bytes>,
+}
+
 /// What [`Blobs::resume`] found.
 pub enum Resumed {
     /// The bytes that were counted are there.
@@ -169,14 +183,16 @@ pub enum Resumed {
 
 /// An upload that is being written to. Dropping it leaves what was written, to be resumed.
 pub trait Upload: Send {
-    /// Appends `data`, after all that was appended before.
+    /// Appends `data`, after all that was appended before. Little of it may stay in memory.
     fn append(self: Box<Self>, data: Vec<Bytes>)
     -> Future<'static, Result<Box<dyn Upload>, Error>>;
 
-    /// What [`Blobs::resume`] needs to go on from here.
+    /// Lets what was appended survive the death of this process, but not the loss of power.
+    fn flush(self: Box<Self>) -> Future<'static, Result<Box<dyn Upload>, Error>>;
+
+    /// What [`Blobs::resume`] needs to go on from here, after a [`Upload::flush`].
     fn state(&self) -> String;
 
-    /// Turns what was appended into the content of `digest`, durably, replacing what was there.
-    /// Returns where it is (`None`: at the layout's key).
-    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>>;
+    /// Turns what was appended into the content of `digest`, replacing what was there.
+    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>>;
 }

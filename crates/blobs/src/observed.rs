@@ -8,7 +8,7 @@ use oci::Digest;
 use tracing::{Instrument, Span, field};
 
 use crate::links::Links;
-use crate::{Blobs, Content, Error, Future, Resumed, Upload, UploadId};
+use crate::{Blobs, Content, Error, Future, Resumed, Stored, Upload, UploadId};
 
 /// What a store does.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -25,6 +25,8 @@ pub enum Action {
     Remove,
     /// Looks whether something is there.
     Size,
+    /// Makes durable what was stored before.
+    Sync,
     /// Opens an upload for writing.
     Write,
 }
@@ -39,6 +41,7 @@ impl Action {
             Self::Put => "storage put",
             Self::Remove => "storage remove",
             Self::Size => "storage size",
+            Self::Sync => "storage sync",
             Self::Write => "storage write",
         }
     }
@@ -136,12 +139,12 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
         self.timed(Action::List, move |store| store.stale_uploads(age_seconds))
     }
 
-    fn put<'a>(
-        &'a self,
-        digest: &'a Digest,
-        content: Bytes,
-    ) -> Future<'a, Result<Option<String>, Error>> {
+    fn put<'a>(&'a self, digest: &'a Digest, content: Bytes) -> Future<'a, Result<Stored, Error>> {
         self.timed(Action::Put, move |store| store.put(digest, content))
+    }
+
+    fn sync(&self) -> Future<'_, Result<(), Error>> {
+        self.timed(Action::Sync, move |store| store.sync())
     }
 
     fn settle<'a>(&'a self, digest: &'a Digest) -> Future<'a, Result<(), Error>> {
@@ -214,11 +217,19 @@ impl<O: Fn(Action, Duration) + Send + Sync + 'static> Upload for ObservedUpload<
         })
     }
 
+    fn flush(self: Box<Self>) -> Future<'static, Result<Box<dyn Upload>, Error>> {
+        let Self { upload, observe, span } = *self;
+        Box::pin(async move {
+            let upload = upload.flush().await?;
+            Ok(Box::new(Self { upload, observe, span }) as Box<dyn Upload>)
+        })
+    }
+
     fn state(&self) -> String {
         self.upload.state()
     }
 
-    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Option<String>, Error>> {
+    fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>> {
         let Self { upload, observe, span } = *self;
         drop(span);
         let tell = move |took| observe(Action::Commit, took);

@@ -28,7 +28,7 @@ async fn passes_the_suite_while_somebody_watches() {
     let upload = store.begin(UploadId::now_v7()).await.unwrap();
     let upload = upload.append(vec![Bytes::from_static(b"abc")]).await.unwrap();
     let digest = Digest::sha256(b"abc");
-    upload.commit(digest).await.unwrap();
+    let _ = upload.commit(digest).await.unwrap();
     store.open(&digest, None).await.unwrap();
     store.open(&Digest::sha256(b"nothing"), None).await.unwrap_err();
     let expected = [Action::Write, Action::Commit, Action::Open, Action::Open];
@@ -40,7 +40,7 @@ async fn content_lies_in_the_layout_of_distribution() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileSystem::open(folder.path()).unwrap();
     let digest = Digest::sha256(b"hello");
-    store.put(&digest, Bytes::from_static(b"hello")).await.unwrap();
+    let _ = store.put(&digest, Bytes::from_static(b"hello")).await.unwrap();
     let path = folder.path().join(format!(
         "docker/registry/v2/blobs/sha256/{}/{}/data",
         &digest.hex()[..2],
@@ -55,9 +55,35 @@ async fn bytes_from_before_a_reboot_are_not_trusted() {
     let store = FileSystem::open(folder.path()).unwrap();
     let id = UploadId::now_v7();
     let upload = store.begin(id).await.unwrap();
-    drop(upload.append(vec![Bytes::from_static(b"abc")]).await.unwrap());
+    let upload = upload.append(vec![Bytes::from_static(b"abc")]).await.unwrap();
+    drop(upload.flush().await.unwrap());
     let resumed = store.resume(id, 3, "another boot").await.unwrap();
     assert!(matches!(resumed, Resumed::Unsure(_)));
+}
+
+#[tokio::test]
+async fn small_content_does_not_replace_what_is_there_but_heals_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileSystem::open(folder.path()).unwrap();
+    let content = Bytes::from_static(b"hello");
+    let digest = Digest::sha256(&content);
+    let _ = store.put(&digest, content.clone()).await.unwrap();
+    let path = folder.path().join(format!(
+        "docker/registry/v2/blobs/sha256/{}/{}/data",
+        &digest.hex()[..2],
+        digest.hex()
+    ));
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
+    let first = inode();
+    let _ = store.put(&digest, content.clone()).await.unwrap();
+    assert_eq!(inode(), first, "the same bytes stay");
+    for damage in [b"hellO".as_slice(), b"", b"hello, world"] {
+        std::fs::write(&path, damage).unwrap();
+        let stored = store.put(&digest, content.clone()).await.unwrap();
+        assert_eq!(stored.unsynced, None, "what replaces something is synced");
+        assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("orlop/uploads")).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Content, and which repository may serve it.
 
+use bytes::Bytes;
 use oci::{Algorithm, Digest, RepositoryName};
 
 use crate::repositories::RepositoryId;
-use crate::{Error, ErrorKind, Tx};
+use crate::{Error, ErrorKind, Tx, journal};
 
 /// Content that the store holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,6 +32,8 @@ pub struct NewBlob {
     pub size: u64,
     /// Where the bytes are; `None`: at the layout's key.
     pub location: Option<String>,
+    /// The bytes, if they might not survive the loss of power where they are.
+    pub unsynced: Option<Bytes>,
 }
 
 /// The blob that `repository` serves as `digest`.
@@ -59,8 +62,11 @@ pub async fn find(
 }
 
 /// Notes that the store holds this content. What is known already stays; a new name of it is
-/// learned.
+/// learned. What may still be lost with the power goes into the [`journal`].
 pub async fn record(tx: &mut Tx, blob: &NewBlob, now: i64) -> Result<BlobId, Error> {
+    if let Some(content) = &blob.unsynced {
+        journal::add(tx, &blob.sha256, content).await?;
+    }
     let sql = "INSERT INTO blobs (digest, sha512, size, location, created_at) \
                VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (digest) DO UPDATE SET sha512 = coalesce(blobs.sha512, excluded.sha512), \

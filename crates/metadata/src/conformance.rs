@@ -8,14 +8,15 @@ mod adoption;
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
 
+use bytes::Bytes;
 use oci::{Digest, Reference, RepositoryName, Tag};
 
 use crate::blobs::NewBlob;
 use crate::manifests::{NewManifest, ReferenceKind};
 use crate::uploads::Upload;
 use crate::{
-    Durability, Error, ErrorKind, Metadata, Tx, blobs, garbage, manifests, repositories, settings,
-    tags, uploads,
+    Durability, Error, ErrorKind, Metadata, Tx, blobs, garbage, journal, manifests, repositories,
+    settings, tags, uploads,
 };
 
 type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
@@ -38,6 +39,7 @@ pub async fn run(metadata: &Metadata) -> Outcome {
     goes_through_everything(metadata).await?;
     finds_where_to_begin(metadata).await?;
     keeps_settings(metadata).await?;
+    keeps_a_journal(metadata).await?;
     adoption::run(metadata).await?;
     compares_and_sets_once(metadata).await?;
     pushes_one_blob_at_once(metadata).await?;
@@ -443,6 +445,37 @@ async fn keeps_settings(metadata: &Metadata) -> Outcome {
 }
 
 /// Sixteen clients want to move a tag away from where all of them saw it: one may.
+async fn keeps_a_journal(metadata: &Metadata) -> Outcome {
+    let read = || async {
+        metadata.read(&(), |tx, ()| Box::pin(async { journal::list(tx, 0, 10).await })).await
+    };
+    for content in [b"first".as_slice(), b"", b"third"] {
+        let unsynced = Some(Bytes::copy_from_slice(content));
+        push_blob(metadata, "journal", NewBlob { unsynced, ..new_blob(content) }).await?;
+    }
+    let entries = read().await?;
+    let contents: Vec<_> = entries.iter().map(|entry| &*entry.content).collect();
+    ensure(contents == [b"first".as_slice(), b"", b"third"], "in their order")?;
+    ensure(entries.iter().all(|entry| Digest::sha256(&entry.content) == entry.digest), "digests")?;
+    let second = entries.get(1).ok_or("three entries")?.id;
+    let trimmed =
+        write(metadata, second, |tx, last| Box::pin(async { journal::trim(tx, *last).await }))
+            .await?;
+    ensure(trimmed == 2 && read().await?.len() == 1, "the last one stays")?;
+    let (has, last) = metadata
+        .read(&(), |tx, ()| {
+            Box::pin(async {
+                let [first, third] = [b"first", b"third"].map(|content| Digest::sha256(content));
+                let has = [journal::has(tx, &first).await?, journal::has(tx, &third).await?];
+                Ok::<_, Error>((has, journal::last(tx).await?))
+            })
+        })
+        .await?;
+    ensure(has == [false, true] && last > Some(second), "what it has")?;
+    let all = write(metadata, i64::MAX, |tx, last| Box::pin(journal::trim(tx, *last))).await?;
+    ensure(all == 1, "all is forgotten")
+}
+
 async fn compares_and_sets_once(metadata: &Metadata) -> Outcome {
     let start = push_manifest(metadata, "cas", b"start", &["t"], None).await?;
     let mut tasks = Vec::new();
@@ -659,7 +692,7 @@ where
 
 fn new_blob(content: &[u8]) -> NewBlob {
     let size = content.len() as u64;
-    NewBlob { sha256: Digest::sha256(content), sha512: None, size, location: None }
+    NewBlob { sha256: Digest::sha256(content), sha512: None, size, location: None, unsynced: None }
 }
 
 fn name(text: &str) -> Result<RepositoryName, Error> {

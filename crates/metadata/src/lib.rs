@@ -6,7 +6,7 @@
 //! PostgreSQL may ask for that; it must do nothing but talk to its [`Tx`].
 //!
 //! The functions that talk about one kind of fact live in the module of that name
-//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`adoption`]). A rule that spans several
+//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`journal`], [`adoption`]). A rule that spans several
 //! of them is composed by the caller inside one transaction. All SQL of the project is in this
 //! crate, and the same texts serve both engines.
 //!
@@ -19,6 +19,7 @@ pub mod blobs;
 pub mod conformance;
 mod error;
 pub mod garbage;
+pub mod journal;
 pub mod manifests;
 mod migrate;
 pub mod repositories;

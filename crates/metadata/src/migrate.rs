@@ -8,6 +8,7 @@ use crate::{Error, ErrorKind, Tx, settings};
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_adoption.sql"),
+    include_str!("../migrations/0003_journal.sql"),
 ];
 
 /// The version of the schema that all of them make.

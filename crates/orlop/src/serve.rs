@@ -60,6 +60,10 @@ pub(crate) async fn run(
         let debug = Debug::new(registry.clone(), health, metrics, path);
         tokio::spawn(serve_debug(listener, debug, shutdown.ending()));
     }
+    let journal = {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.keep_journal_short().await })
+    };
     if let Some(purging) = config.storage.upload_purging {
         tokio::spawn(purging::run(registry.clone(), purging));
     }
@@ -71,6 +75,10 @@ pub(crate) async fn run(
     }
     if tokio::time::timeout(SAVE_LIMIT, registry.quiesce()).await.is_err() {
         tracing::warn!("some uploads could not be saved in time");
+    }
+    journal.abort();
+    if let Err(error) = registry.trim_journal().await {
+        tracing::warn!(%error, "the next start has to put back what was pushed last");
     }
     if let Some(traces) = traces {
         traces.finish().await;

@@ -69,6 +69,7 @@ pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<S
     let blobs = Observed::new(blobs, metrics.storage(DRIVER));
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
     belonging(registry.claim_store().await?, root)?;
+    registry.replay_journal().await.context("cannot put back what was pushed last")?;
     Ok(Store { registry, _lock: lock })
 }
 

@@ -1,6 +1,6 @@
 //! A blob becomes part of a repository.
 
-use blobs::UploadId;
+use blobs::{Stored, UploadId};
 use metadata::{Durability, repositories, uploads};
 use oci::{Algorithm, Digest, Hashed, Hasher, RepositoryName};
 
@@ -63,24 +63,24 @@ impl Registry {
         receiver: Receiver,
         digest: &Digest,
     ) -> Result<StoredBlob, Error> {
-        let (upload, hasher) = receiver.into_parts();
-        let hashed = hasher.finish();
-        let sha512 = match (digest.algorithm(), hashed.sha512) {
-            (Algorithm::Sha512, None) => read_sha512(self, upload_id, hashed.size).await?,
-            (_, sha512) => sha512,
-        };
+        let (mut upload, hasher) = receiver.into_parts();
+        let mut hashed = hasher.finish();
+        if digest.algorithm() == Algorithm::Sha512 && hashed.sha512.is_none() {
+            upload = upload.flush().await?;
+            hashed.sha512 = read_sha512(self, upload_id, hashed.size).await?;
+        }
         let found = match digest.algorithm() {
             Algorithm::Sha256 => Some(hashed.sha256),
-            Algorithm::Sha512 => sha512,
+            Algorithm::Sha512 => hashed.sha512,
         };
         match found {
             Some(found) if found == *digest => {}
             Some(found) => return Err(Error::DigestMismatch { expected: *digest, found }),
             None => return Err(Error::Interrupted),
         }
-        let location = upload.commit(hashed.sha256).await?;
+        let stored = upload.commit(hashed.sha256).await?;
         let session = session.map(str::to_owned);
-        self.record_blob(repository, session, Hashed { sha512, ..hashed }, location).await?;
+        self.record_blob(repository, session, hashed, stored).await?;
         Ok(StoredBlob { digest: *digest, size: hashed.size })
     }
 
@@ -91,14 +91,16 @@ impl Registry {
         repository: &RepositoryName,
         session: Option<String>,
         hashed: Hashed,
-        location: Option<String>,
+        stored: Stored,
     ) -> Result<(), Error> {
         self.ensure_adopted(repository).await?;
+        let Stored { location, unsynced } = stored;
         let blob = metadata::blobs::NewBlob {
             sha256: hashed.sha256,
             sha512: hashed.sha512,
             size: hashed.size,
             location,
+            unsynced: unsynced.clone(),
         };
         self.metadata()
             .write(
@@ -113,10 +115,12 @@ impl Registry {
                         if let Some(session) = session {
                             uploads::delete(tx, session).await?;
                         }
-                        Ok(())
+                        Ok::<_, metadata::Error>(())
                     })
                 },
             )
-            .await
+            .await?;
+        self.shared.journal.count(unsynced.as_ref());
+        Ok(())
     }
 }

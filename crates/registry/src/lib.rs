@@ -5,7 +5,8 @@
 //! bytes with [`blobs`].
 //!
 //! What holds at all times:
-//! - An acknowledged blob or manifest is stored whole before the database says that it exists.
+//! - An acknowledged blob or manifest is stored whole before the database says that it exists;
+//!   if power could still take it from the store, the database has it, too.
 //! - The bytes that were hashed are the bytes that are stored; one request at a time writes to an
 //!   upload.
 //! - A tag, a manifest and all that was checked about them change in one transaction.
@@ -23,6 +24,7 @@ mod delete;
 mod error;
 mod export;
 mod facts;
+mod journal;
 mod manifest;
 mod mount;
 mod pull;
@@ -87,6 +89,7 @@ struct Shared {
     read_only: AtomicBool,
     sessions: sessions::Sessions,
     round: adopt::Round,
+    journal: journal::Journal,
     /// A permit for each piece of work that must run to its end.
     work: Arc<Semaphore>,
     /// The manifests that references lead to.
@@ -115,6 +118,7 @@ impl Registry {
                 read_only,
                 sessions,
                 round,
+                journal: journal::Journal::default(),
                 work,
                 found_manifests: Answers::new(),
                 found_blobs: Answers::new(),

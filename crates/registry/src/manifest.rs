@@ -91,6 +91,7 @@ impl Registry {
             sha512: Some(digest).filter(|digest| *digest != sha256),
             size: push.content.len() as u64,
             location: None,
+            unsynced: None,
         };
         let mut accepted = Accepted {
             manifest: describe(&parsed, digest),
@@ -106,7 +107,9 @@ impl Registry {
         // again in the transaction, where the answer counts.
         self.metadata().read(&accepted, |tx, accepted| Box::pin(check(tx, accepted))).await?;
         let content = accepted.push.content.clone();
-        accepted.blob.location = self.blobs().put(&sha256, content.clone()).await?;
+        let stored = self.blobs().put(&sha256, content.clone()).await?;
+        accepted.blob.location = stored.location;
+        accepted.blob.unsynced.clone_from(&stored.unsynced);
 
         let pushed = PushedManifest {
             digest,
@@ -116,6 +119,7 @@ impl Registry {
         self.metadata()
             .write(Durability::Power, accepted, |tx, accepted| Box::pin(write_down(tx, accepted)))
             .await?;
+        self.shared.journal.count(stored.unsynced.as_ref());
         self.shared.manifests.insert(sha256, content);
         Ok(pushed)
     }

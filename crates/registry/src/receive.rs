@@ -57,7 +57,12 @@ impl Receiver {
         self.hasher.len()
     }
 
-    /// What has to be saved to go on from here later.
+    /// Lets what was received survive the death of this process.
+    pub(crate) async fn flush(self) -> Result<Self, Error> {
+        Ok(Self { upload: self.upload.flush().await?, ..self })
+    }
+
+    /// What has to be saved to go on from here later, after a [`Self::flush`].
     pub(crate) fn progress(&self) -> metadata::uploads::Upload {
         metadata::uploads::Upload {
             received: self.received(),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use blobs::{ErrorKind, Resumed, UploadId};
+use blobs::{ErrorKind, Resumed, Stored, UploadId};
 use metadata::blobs::Blob;
 use metadata::{Durability, repositories, uploads};
 use oci::{Algorithm, Digest, Hasher, RepositoryName};
@@ -86,8 +86,9 @@ impl Registry {
         let session = Session::new(self, repository, id);
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
-            let (receiver, _) = session.receive(range, chunks).await?;
-            session.save(receiver.progress()).await?;
+            let state = session.find().await?;
+            let (receiver, _) = session.receive(&state, range, chunks).await?;
+            let receiver = session.save(receiver).await?;
             Ok(UploadProgress { received: receiver.received(), id: session.id })
         })
         .await
@@ -108,13 +109,14 @@ impl Registry {
         let digest = *digest;
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
-            if let Some(stored) = session.recover(&digest).await? {
+            let state = session.find().await?;
+            if let Some(stored) = session.recover(&state, &digest).await? {
                 return Ok(stored);
             }
-            let (receiver, acknowledged) = session.receive(range, chunks).await?;
+            let (mut receiver, acknowledged) = session.receive(&state, range, chunks).await?;
             if acknowledged > 0 && receiver.received() > acknowledged {
                 // If the process dies before the end of this, `recover` needs the whole.
-                session.save(receiver.progress()).await?;
+                receiver = session.save(receiver).await?;
             }
             let upload = session.upload_id()?;
             let registry = &session.registry;
@@ -137,7 +139,7 @@ impl Registry {
         let session = Session::new(self, repository, id);
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
-            session.registry.find_upload(&session.repository, &session.id).await?;
+            session.find().await?;
             session.end().await
         })
         .await
@@ -173,13 +175,19 @@ impl Session {
         Self { registry: registry.clone(), repository: repository.clone(), id: id.to_owned() }
     }
 
+    /// Where it stands.
+    async fn find(&self) -> Result<uploads::Upload, Error> {
+        self.registry.find_upload(&self.repository, &self.id).await
+    }
+
     /// Takes in a request's bytes. Also returns how many earlier requests had brought.
     async fn receive(
         &self,
+        state: &uploads::Upload,
         range: Option<ChunkRange>,
         mut chunks: Chunks,
     ) -> Result<(Receiver, u64), Error> {
-        let mut receiver = self.resume().await?;
+        let mut receiver = self.resume(state).await?;
         let before = receiver.received();
         if let Some(ChunkRange { start, .. }) = range
             && start != before
@@ -190,20 +198,18 @@ impl Session {
             let (next, received) = match receiver.receive(&mut chunks).await {
                 Ok(taken) => taken,
                 Err(error) => {
-                    // Opened again, it has no more than what was counted: on a full disk the rest
-                    // would be in everybody's way.
-                    let _ = self.resume().await;
+                    self.give_space_back().await;
                     return Err(error);
                 }
             };
             receiver = next;
             match received {
                 // With a range, its end decides whether the bytes count at all.
-                Received::Checkpoint if range.is_none() => self.save(receiver.progress()).await?,
+                Received::Checkpoint if range.is_none() => receiver = self.save(receiver).await?,
                 Received::Checkpoint => {}
                 Received::All => break,
                 Received::Interrupted => {
-                    self.save(receiver.progress()).await?;
+                    self.save(receiver).await?;
                     return Err(Error::Interrupted);
                 }
             }
@@ -217,10 +223,21 @@ impl Session {
         }
     }
 
+    /// Forgets what was stored and is not counted: on a full disk it would be in everybody's way.
+    /// If that fails, too, the end of the session does it.
+    async fn give_space_back(&self) {
+        let (Ok(id), Ok(state)) = (self.upload_id(), self.find().await) else { return };
+        if state.received == 0 {
+            let _ = self.registry.blobs().abort(id).await;
+        } else {
+            // Opened again, it has no more than what was counted.
+            let _ = self.resume(&state).await;
+        }
+    }
+
     /// Opens the session where it stands.
-    async fn resume(&self) -> Result<Receiver, Error> {
+    async fn resume(&self, state: &uploads::Upload) -> Result<Receiver, Error> {
         let id = self.upload_id()?;
-        let state = self.registry.find_upload(&self.repository, &self.id).await?;
         let restored = Hasher::restore(&state.hash_state).ok();
         if state.received == 0 {
             let upload = self.registry.blobs().begin(id).await?;
@@ -246,13 +263,17 @@ impl Session {
 
     /// Finishes what a process that was killed had begun to finish: the session's bytes lie at
     /// their place in the store, but the database does not know it. `None` if it is not so.
-    async fn recover(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
+    async fn recover(
+        &self,
+        state: &uploads::Upload,
+        digest: &Digest,
+    ) -> Result<Option<StoredBlob>, Error> {
         let registry = &self.registry;
-        let state = registry.find_upload(&self.repository, &self.id).await?;
         if state.received == 0 {
             return Ok(None);
         }
-        match registry.blobs().read_upload(self.upload_id()?, 0).await {
+        // Nothing is there to be read, but the file has to be there.
+        match registry.blobs().read_upload(self.upload_id()?, state.received).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             _ => return Ok(None),
         }
@@ -273,7 +294,8 @@ impl Session {
         }
         registry.blobs().settle(&hashed.sha256).await?;
         let session = Some(self.id.clone());
-        registry.record_blob(&self.repository, session, hashed, None).await?;
+        let stored = Stored { location: None, unsynced: None };
+        registry.record_blob(&self.repository, session, hashed, stored).await?;
         Ok(Some(StoredBlob { digest: *digest, size: hashed.size }))
     }
 
@@ -297,8 +319,10 @@ impl Session {
         Ok(hasher)
     }
 
-    async fn save(&self, progress: uploads::Upload) -> Result<(), Error> {
-        let input = (self.id.clone(), progress);
+    /// Saves what was received, so that it can be gone on with.
+    async fn save(&self, receiver: Receiver) -> Result<Receiver, Error> {
+        let receiver = receiver.flush().await?;
+        let input = (self.id.clone(), receiver.progress());
         let saved = self
             .registry
             .metadata()
@@ -306,7 +330,7 @@ impl Session {
                 Box::pin(async move { uploads::save(tx, id, state, clock::now()).await })
             })
             .await?;
-        if saved { Ok(()) } else { Err(unknown(&self.repository, &self.id)) }
+        if saved { Ok(receiver) } else { Err(unknown(&self.repository, &self.id)) }
     }
 
     async fn end(&self) -> Result<(), Error> {

@@ -41,7 +41,8 @@ pub(super) struct Disk {
     base: PathBuf,
     nodes: Vec<Node>,
     open: HashMap<i32, Descriptor>,
-    syncs: HashMap<u32, Sync>,
+    /// By thread.
+    syncs: HashMap<u32, Vec<Sync>>,
 }
 
 enum Node {
@@ -129,18 +130,19 @@ impl Disk {
             }
             Event::SyncBegins { fd, thread } => {
                 if let Some(descriptor) = self.open.get(fd) {
-                    let node = descriptor.node;
-                    let sync = match self.node(node)? {
-                        Node::File(file) => Sync::File(node, file.pending.len()),
-                        Node::Folder(folder) => Sync::Folder(node, folder.current.clone()),
-                    };
-                    self.syncs.insert(*thread, sync);
+                    let sync = Sync::of(descriptor.node, self.node(descriptor.node)?);
+                    self.syncs.insert(*thread, vec![sync]);
                 }
                 return Ok(false);
             }
+            Event::SyncAllBegins { thread } => {
+                let syncs = self.nodes.iter().enumerate().map(|(node, is)| Sync::of(node, is));
+                self.syncs.insert(*thread, syncs.collect());
+                return Ok(false);
+            }
             Event::SyncEnds { thread } => {
-                let Some(sync) = self.syncs.remove(thread) else { return Ok(false) };
-                self.sync(sync)?;
+                let Some(syncs) = self.syncs.remove(thread) else { return Ok(false) };
+                syncs.into_iter().try_for_each(|sync| self.sync(sync))?;
             }
             Event::Unknown { fd, line } => {
                 ensure!(!self.open.contains_key(fd), "this replay does not know {line}");
@@ -309,6 +311,15 @@ impl Disk {
         match self.node_mut(node)? {
             Node::File(file) => Ok(file),
             Node::Folder(_) => bail!("a folder was written to"),
+        }
+    }
+}
+
+impl Sync {
+    fn of(number: Number, node: &Node) -> Self {
+        match node {
+            Node::File(file) => Self::File(number, file.pending.len()),
+            Node::Folder(folder) => Self::Folder(number, folder.current.clone()),
         }
     }
 }

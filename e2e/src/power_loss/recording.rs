@@ -57,6 +57,10 @@ pub(super) enum Event {
         fd: i32,
         thread: u32,
     },
+    /// Of the whole file system.
+    SyncAllBegins {
+        thread: u32,
+    },
     SyncEnds {
         thread: u32,
     },
@@ -134,6 +138,7 @@ impl Recording {
             "fsync" | "fdatasync" => {
                 self.events.push(Event::SyncBegins { fd: call.number(0)?, thread });
             }
+            "syncfs" => self.events.push(Event::SyncAllBegins { thread }),
             "sendto" | "sendmsg" | "write" | "writev" => {
                 self.events.push(Event::Sent { data: call.texts.concat() });
             }
@@ -168,7 +173,7 @@ impl Recording {
             "link" | "linkat" => Event::Link { from: call.path(0)?, to: call.path(1)? },
             "unlink" | "unlinkat" | "rmdir" => Event::Remove { path: call.path(0)? },
             "mkdir" | "mkdirat" => Event::MakeFolder { path: call.path(0)? },
-            "fsync" | "fdatasync" => Event::SyncEnds { thread },
+            "fsync" | "fdatasync" | "syncfs" => Event::SyncEnds { thread },
             "close" | "sendto" | "sendmsg" => return Ok(()),
             // Reading, or memory of its own; SQLite's index of the log is
             // rebuilt from the log.

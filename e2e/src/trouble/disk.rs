@@ -108,7 +108,9 @@ fn refuse_writes(registry: &Registry) -> Result<()> {
 pub(super) fn failing(stage: &Stage) -> Result<()> {
     stage.with_registry(|registry| {
         push_image(registry, "before")?;
-        let blob = pseudo_random("failing", 50_000);
+        // Large enough to be synced by itself; small ones are synced with the database.
+        let blob = pseudo_random("failing", 100_000);
+        let small = pseudo_random("failing", 50_000);
         let session = registry.http.open_upload(REPOSITORY)?;
         registry.http.send("PATCH", &session, &[OCTETS], blob.as_slice())?.expect(202)?;
 
@@ -126,11 +128,15 @@ pub(super) fn failing(stage: &Stage) -> Result<()> {
                 .context("the end of an upload")?;
             for _ in 0..3 {
                 refused(push_at_once(registry, &blob)?, 500, "UNKNOWN").context("a blob")?;
-                refused(push_manifest(registry, "failing", &[])?, 500, "UNKNOWN")
+                refused(push_at_once(registry, &small)?, 503, "UNAVAILABLE")
+                    .context("a small blob")?;
+                refused(push_manifest(registry, "failing", &[])?, 503, "UNAVAILABLE")
                     .context("a manifest")?;
             }
-            let path = format!("/v2/{REPOSITORY}/blobs/{}", sha256(&blob));
-            http.get(&path)?.expect(404).context("a blob that was not acknowledged")?;
+            for blob in [&blob, &small] {
+                let path = format!("/v2/{REPOSITORY}/blobs/{}", sha256(blob));
+                http.get(&path)?.expect(404).context("a blob that was not acknowledged")?;
+            }
             http.get(&format!("/v2/{REPOSITORY}/manifests/failing"))?.expect(404)?;
             http.read_whole(REPOSITORY, "before").map(drop).context("a pull meanwhile")
         };

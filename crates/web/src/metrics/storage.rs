@@ -50,6 +50,8 @@ fn name(action: Action) -> &'static str {
         Action::Put => "PutContent",
         Action::Remove => "Delete",
         Action::Size => "Stat",
+        // It has none: it syncs nothing later.
+        Action::Sync => "Sync",
         Action::Write => "Writer",
     }
 }

@@ -1,0 +1,111 @@
+//! The journal: small content is acknowledged when its bytes are in the database, durably, and in
+//! its place in the store, where they may not have reached the disk yet. So those that push at
+//! the same time share one wait for the disk.
+//!
+//! Now and then the store syncs all that it has, and the journal begins again. After a loss of
+//! power its content is put back into the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use metadata::{Durability, journal};
+use oci::Digest;
+use tokio::sync::Notify;
+
+use crate::{Error, Registry};
+
+/// With so many bytes in it the journal is trimmed at once. The store takes a few times as many
+/// until then.
+const TRIM_BYTES: u64 = 2 << 20;
+
+/// With less it is trimmed after this: about when a file system writes by itself.
+const TRIM_AFTER: Duration = Duration::from_secs(5);
+
+/// After a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Entries read in one transaction.
+const PAGE: u64 = 100;
+
+/// How much is in the journal, for whoever trims it.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    bytes: AtomicU64,
+    /// Something was added.
+    begun: Notify,
+    /// It is time to trim.
+    full: Notify,
+}
+
+impl Journal {
+    /// Counts what a transaction has added.
+    pub(crate) fn count(&self, unsynced: Option<&Bytes>) {
+        let Some(content) = unsynced else { return };
+        let length = content.len() as u64;
+        let before = self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.begun.notify_one();
+        if before + length >= TRIM_BYTES {
+            self.full.notify_one();
+        }
+    }
+}
+
+impl Registry {
+    /// Trims the journal when it is time, for ever.
+    pub async fn keep_journal_short(&self) {
+        let journal = &self.shared.journal;
+        loop {
+            journal.begun.notified().await;
+            let _ = tokio::time::timeout(TRIM_AFTER, journal.full.notified()).await;
+            while let Err(error) = self.trim_journal().await {
+                tracing::error!(%error, "cannot trim the journal: it is tried again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    /// Syncs the store and forgets what the journal has. Returns how many entries that was.
+    pub async fn trim_journal(&self) -> Result<u64, Error> {
+        self.shared.journal.bytes.store(0, Ordering::Relaxed);
+        let last = self.metadata().read(&(), |tx, ()| Box::pin(journal::last(tx))).await?;
+        let Some(last) = last else { return Ok(0) };
+        if let Err(error) = self.blobs().sync().await {
+            // From now on the store syncs each content by itself.
+            tracing::error!(%error, "what was pushed last is written again");
+            self.replay_journal().await?;
+        }
+        let trimmed = self
+            .metadata()
+            .write(Durability::Process, last, |tx, last| Box::pin(journal::trim(tx, *last)))
+            .await?;
+        Ok(trimmed)
+    }
+
+    /// Puts what the journal has into the store, where it is missing there. Returns how many
+    /// entries there were.
+    pub async fn replay_journal(&self) -> Result<u64, Error> {
+        let mut entries = 0;
+        let mut last = 0;
+        loop {
+            let page = self
+                .metadata()
+                .read(&last, |tx, last| Box::pin(journal::list(tx, *last, PAGE)))
+                .await?;
+            for entry in &page {
+                let stored = self.blobs().put(&entry.digest, entry.content.clone()).await?;
+                self.shared.journal.count(stored.unsynced.as_ref());
+                entries += 1;
+            }
+            match page.last() {
+                Some(entry) => last = entry.id,
+                None => return Ok(entries),
+            }
+        }
+    }
+
+    /// Whether content that is not in the store will be put back there.
+    pub(crate) async fn is_in_journal(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.metadata().read(digest, |tx, digest| Box::pin(journal::has(tx, digest))).await?)
+    }
+}
