@@ -281,7 +281,7 @@ async fn keeps_uploads(metadata: &Metadata) -> Outcome {
     write(metadata, input, |tx, (name, state)| {
         Box::pin(async move {
             let repository = repositories::ensure(tx, name, 1).await?;
-            uploads::create(tx, repository, "id-1", state, 100).await
+            uploads::begin(tx, repository, "id-1", state, 100).await
         })
     })
     .await?;

@@ -16,29 +16,6 @@ pub struct Upload {
     pub store_state: String,
 }
 
-/// Opens a session.
-pub async fn create(
-    tx: &mut Tx,
-    repository: RepositoryId,
-    id: &str,
-    upload: &Upload,
-    now: i64,
-) -> Result<(), Error> {
-    let sql = "INSERT INTO uploads \
-               (id, repository_id, received, hash_state, store_state, created_at, updated_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $6)";
-    let parameters = [
-        id.into(),
-        repository.0.into(),
-        crate::sql_size(upload.received),
-        upload.hash_state.as_slice().into(),
-        upload.store_state.as_str().into(),
-        now.into(),
-    ];
-    tx.execute(sql, &parameters).await?;
-    Ok(())
-}
-
 /// The session called `id`, if it belongs to `repository`.
 pub async fn find(
     tx: &mut Tx,
@@ -57,6 +34,32 @@ pub async fn find(
         })
     })
     .transpose()
+}
+
+/// Saves how far a session has come for the first time, or again.
+pub async fn begin(
+    tx: &mut Tx,
+    repository: RepositoryId,
+    id: &str,
+    upload: &Upload,
+    now: i64,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO uploads \
+               (id, repository_id, received, hash_state, store_state, created_at, updated_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $6) \
+               ON CONFLICT (id) DO UPDATE SET received = excluded.received, \
+               hash_state = excluded.hash_state, store_state = excluded.store_state, \
+               updated_at = excluded.updated_at";
+    let parameters = [
+        id.into(),
+        repository.0.into(),
+        crate::sql_size(upload.received),
+        upload.hash_state.as_slice().into(),
+        upload.store_state.as_str().into(),
+        now.into(),
+    ];
+    tx.execute(sql, &parameters).await?;
+    Ok(())
 }
 
 /// Saves how far a session has come. False if it is gone.

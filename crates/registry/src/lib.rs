@@ -32,6 +32,7 @@ mod purge;
 mod receive;
 mod referrers;
 mod rules;
+mod session_ids;
 mod sessions;
 mod store;
 mod tags;
@@ -45,7 +46,7 @@ use blobs::Blobs;
 use bytes::Bytes;
 use metadata::Metadata;
 use oci::{Digest, Reference, RepositoryName};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use answers::Answers;
 
@@ -87,6 +88,8 @@ struct Shared {
     blobs: Arc<dyn Blobs>,
     config: Config,
     read_only: AtomicBool,
+    database_id: OnceCell<String>,
+    session_ids: session_ids::SessionIds,
     sessions: sessions::Sessions,
     round: adopt::Round,
     journal: journal::Journal,
@@ -116,6 +119,8 @@ impl Registry {
                 blobs,
                 config,
                 read_only,
+                database_id: OnceCell::new(),
+                session_ids: session_ids::SessionIds::new(),
                 sessions,
                 round,
                 journal: journal::Journal::default(),

@@ -1,5 +1,8 @@
 //! Names of upload sessions. One that was given out for a repository can be told from any other,
 //! so that a session takes no room before it has bytes: most have all of them in one request.
+//!
+//! When it has bytes that are saved its client hears another name, under which an empty session is
+//! never found: a client that goes on with a session that is gone must hear that it is gone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +22,14 @@ const MAX_ENDED: usize = 16 * 1024;
 /// Bytes of a name that say that it was given out. Whoever guesses them has what everybody gets
 /// who may push: an empty session.
 const MARK: usize = 4;
+
+/// What a client's name for a session means.
+pub(crate) struct Named {
+    /// The name of the session that has bytes.
+    pub(crate) id: UploadId,
+    /// What hashes its bytes if it has none yet; `None` if it would have to have some.
+    pub(crate) hasher: Option<Hasher>,
+}
 
 /// Gives names, and knows them again.
 pub(crate) struct SessionIds {
@@ -47,32 +58,49 @@ impl SessionIds {
         UploadId::from_bytes(bytes)
     }
 
-    /// What hashes its bytes, if this name was given out for the repository, not too long ago, and
-    /// the session has not ended.
-    pub(crate) fn recognize(
-        &self,
-        registry: &str,
-        repository: &RepositoryName,
-        id: UploadId,
-    ) -> Option<Hasher> {
-        let given = id.get_timestamp()?.to_unix();
-        let given = UNIX_EPOCH + Duration::new(given.0, given.1);
-        let now = SystemTime::now();
-        if given > now + SKEW || given + LIFETIME < now || self.ended.get(&id).is_some() {
-            return None;
-        }
+    /// What this name means. An empty session has one that was given out for the repository, not
+    /// too long ago.
+    pub(crate) fn read(registry: &str, repository: &RepositoryName, id: UploadId) -> Named {
         let is = |sha512: &bool| {
             let mark = mark(registry, repository, *sha512, id);
             id.as_bytes().iter().rev().zip(mark).all(|(found, expected)| *found == expected)
         };
-        let sha512 = [false, true].into_iter().find(is)?;
-        Some(Hasher::new(sha512.then_some(Algorithm::Sha512)))
+        let Some(sha512) = [false, true].into_iter().find(is) else {
+            return Named { id, hasher: None };
+        };
+        let id = begun(id);
+        let hasher = || Hasher::new(sha512.then_some(Algorithm::Sha512));
+        let hasher = is_recent(id).then(hasher);
+        Named { id, hasher }
+    }
+
+    /// Whether the session is known to have ended.
+    pub(crate) fn has_ended(&self, id: UploadId) -> bool {
+        self.ended.get(&id).is_some()
     }
 
     /// The session has ended.
     pub(crate) fn end(&self, id: UploadId) {
         self.ended.insert(id, ());
     }
+}
+
+/// The name of the same session when it has bytes.
+fn begun(id: UploadId) -> UploadId {
+    let mut bytes = id.into_bytes();
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    UploadId::from_bytes(bytes)
+}
+
+fn is_recent(id: UploadId) -> bool {
+    let Some((seconds, nanoseconds)) = id.get_timestamp().map(|given| given.to_unix()) else {
+        return false;
+    };
+    let given = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+    let now = SystemTime::now();
+    given <= now + SKEW && now <= given + LIFETIME
 }
 
 /// What the last bytes of this name must be.
@@ -93,18 +121,42 @@ mod tests {
         let [one, other] = ["app/one", "app/other"].map(|name| name.parse().unwrap());
         for algorithm in [None, Some(Algorithm::Sha256), Some(Algorithm::Sha512)] {
             let id = SessionIds::issue("registry", &one, algorithm);
-            let hasher = ids.recognize("registry", &one, id).unwrap();
+            let named = SessionIds::read("registry", &one, id);
             let sha512 = algorithm == Some(Algorithm::Sha512);
-            assert_eq!(hasher.includes(Algorithm::Sha512), sha512);
-            assert!(ids.recognize("registry", &other, id).is_none());
-            assert!(ids.recognize("elsewhere", &one, id).is_none());
-            assert!(ids.recognize("registry", &one, UploadId::now_v7()).is_none());
+            assert_eq!(named.hasher.unwrap().includes(Algorithm::Sha512), sha512);
+            assert_ne!(named.id, id);
+            let begun = SessionIds::read("registry", &one, named.id);
+            assert!(begun.id == named.id && begun.hasher.is_none(), "it must have bytes");
+
             let mut changed = id.into_bytes();
             changed[7] ^= 1;
-            assert!(ids.recognize("registry", &one, UploadId::from_bytes(changed)).is_none());
-            ids.end(id);
-            assert!(ids.recognize("registry", &one, id).is_none());
+            for (registry, repository, id) in [
+                ("registry", &other, id),
+                ("elsewhere", &one, id),
+                ("registry", &one, UploadId::now_v7()),
+                ("registry", &one, UploadId::from_bytes(changed)),
+                ("registry", &one, UploadId::nil()),
+            ] {
+                let unknown = SessionIds::read(registry, repository, id);
+                assert!(unknown.id == id && unknown.hasher.is_none());
+            }
+            assert!(!ids.has_ended(named.id));
+            ids.end(named.id);
+            assert!(ids.has_ended(named.id));
         }
-        assert!(ids.recognize("registry", &one, UploadId::nil()).is_none());
+    }
+
+    #[test]
+    fn a_name_is_good_for_a_day() {
+        let at = |time: SystemTime| {
+            let given = time.duration_since(UNIX_EPOCH).unwrap().as_millis().to_be_bytes();
+            let mut bytes = UploadId::now_v7().into_bytes();
+            bytes[..6].copy_from_slice(given.last_chunk::<6>().unwrap());
+            UploadId::from_bytes(bytes)
+        };
+        let now = SystemTime::now();
+        assert!(is_recent(at(now)) && is_recent(at(now - LIFETIME + SKEW)));
+        assert!(!is_recent(at(now - LIFETIME - SKEW)) && !is_recent(at(now + 2 * SKEW)));
+        assert!(!is_recent(UploadId::nil()));
     }
 }

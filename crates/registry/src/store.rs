@@ -46,6 +46,12 @@ impl Registry {
         })
     }
 
+    /// The id of the database, which all servers of this registry share.
+    pub(crate) async fn known_id(&self) -> Result<&str, Error> {
+        let id = self.shared.database_id.get_or_try_init(|| self.database_id()).await?;
+        Ok(id)
+    }
+
     async fn database_id(&self) -> Result<String, Error> {
         let id = self
             .metadata()

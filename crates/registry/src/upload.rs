@@ -2,7 +2,7 @@
 //!
 //! What a session has received, and the state of its hash, is saved when a request ends, however
 //! it ends. It survives the death of the process; after a loss of power the bytes are read once
-//! to be sure of them.
+//! to be sure of them. A session without bytes is nothing but its name.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tracing::Instrument;
 
 use crate::receive::{Chunks, Received, Receiver};
+use crate::session_ids::SessionIds;
 use crate::{Error, Registry, StoredBlob, clock};
 
 /// Where a session stands.
@@ -34,7 +35,8 @@ pub struct ChunkRange {
 }
 
 impl Registry {
-    /// Opens a session. `algorithm` is the one that the client announced for its digest.
+    /// Opens a session. `algorithm` is the one that the client announced for its digest. Nothing is
+    /// written down before there are bytes.
     pub async fn begin_upload(
         &self,
         repository: &RepositoryName,
@@ -42,23 +44,8 @@ impl Registry {
     ) -> Result<UploadProgress, Error> {
         self.check_read_write()?;
         self.ensure_adopted(repository).await?;
-        let id = UploadId::now_v7().to_string();
-        let state = uploads::Upload {
-            received: 0,
-            hash_state: Hasher::new(algorithm).save(),
-            store_state: String::new(),
-        };
-        let input = (repository.clone(), id.clone(), state);
-        self.metadata()
-            .write(Durability::Process, input, |tx, (repository, id, state)| {
-                Box::pin(async move {
-                    let now = clock::now();
-                    let repository = repositories::ensure(tx, repository, now).await?;
-                    uploads::create(tx, repository, id, state, now).await
-                })
-            })
-            .await?;
-        Ok(UploadProgress { id, received: 0 })
+        let id = SessionIds::issue(self.known_id().await?, repository, algorithm);
+        Ok(UploadProgress { id: id.to_string(), received: 0 })
     }
 
     /// Where the session stands. A request that is under way is counted when it ends.
@@ -67,8 +54,10 @@ impl Registry {
         repository: &RepositoryName,
         id: &str,
     ) -> Result<UploadProgress, Error> {
-        let state = self.find_upload(repository, id).await?;
-        Ok(UploadProgress { id: id.to_owned(), received: state.received })
+        let mut session = Session::open(self, repository, id).await?;
+        let state = session.find().await?;
+        let id = if session.is_new { id.to_owned() } else { session.id.clone() };
+        Ok(UploadProgress { id, received: state.received })
     }
 
     /// Appends what `chunks` brings. `range` is what the client said about it, if anything.
@@ -83,7 +72,7 @@ impl Registry {
         chunks: Chunks,
     ) -> Result<UploadProgress, Error> {
         self.check_read_write()?;
-        let session = Session::new(self, repository, id);
+        let mut session = Session::open(self, repository, id).await?;
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
             let state = session.find().await?;
@@ -105,7 +94,7 @@ impl Registry {
         chunks: Chunks,
     ) -> Result<StoredBlob, Error> {
         self.check_read_write()?;
-        let session = Session::new(self, repository, id);
+        let mut session = Session::open(self, repository, id).await?;
         let digest = *digest;
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
@@ -125,8 +114,10 @@ impl Registry {
                 .await;
             // After a failed sync the bytes may be lost although a second one would succeed (the
             // kernel tells once), so they are never trusted again.
-            if let Err(Error::DigestMismatch { .. } | Error::Storage(_)) = stored {
-                session.end().await?;
+            match stored {
+                Ok(_) => registry.shared.session_ids.end(upload),
+                Err(Error::DigestMismatch { .. } | Error::Storage(_)) => session.end().await?,
+                Err(_) => {}
             }
             stored
         })
@@ -136,30 +127,13 @@ impl Registry {
     /// Ends a session and frees its space.
     pub async fn cancel_upload(&self, repository: &RepositoryName, id: &str) -> Result<(), Error> {
         self.check_read_write()?;
-        let session = Session::new(self, repository, id);
+        let mut session = Session::open(self, repository, id).await?;
         run_to_end(self, async move {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
             session.find().await?;
             session.end().await
         })
         .await
-    }
-
-    async fn find_upload(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-    ) -> Result<uploads::Upload, Error> {
-        if id.parse::<UploadId>().is_err() {
-            return Err(unknown(repository, id));
-        }
-        let found = self
-            .metadata()
-            .read(&(repository, id), |tx, (repository, id)| {
-                Box::pin(uploads::find(tx, repository, id))
-            })
-            .await?;
-        found.ok_or_else(|| unknown(repository, id))
     }
 }
 
@@ -168,21 +142,54 @@ struct Session {
     registry: Registry,
     repository: RepositoryName,
     id: String,
+    /// What hashes its bytes if there are none yet.
+    hasher: Option<Hasher>,
+    /// Nothing of it was saved when the request came.
+    is_new: bool,
 }
 
 impl Session {
-    fn new(registry: &Registry, repository: &RepositoryName, id: &str) -> Self {
-        Self { registry: registry.clone(), repository: repository.clone(), id: id.to_owned() }
+    async fn open(
+        registry: &Registry,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<Self, Error> {
+        let name = id.parse::<UploadId>().map_err(|_| unknown(repository, id))?;
+        let known_id = registry.known_id().await?;
+        let named = SessionIds::read(known_id, repository, name);
+        Ok(Self {
+            registry: registry.clone(),
+            repository: repository.clone(),
+            id: named.id.to_string(),
+            hasher: named.hasher,
+            is_new: false,
+        })
     }
 
     /// Where it stands.
-    async fn find(&self) -> Result<uploads::Upload, Error> {
-        self.registry.find_upload(&self.repository, &self.id).await
+    async fn find(&mut self) -> Result<uploads::Upload, Error> {
+        let input = (&self.repository, &*self.id);
+        let saved = self
+            .registry
+            .metadata()
+            .read(&input, |tx, (repository, id)| Box::pin(uploads::find(tx, repository, id)))
+            .await?;
+        self.is_new = saved.is_none();
+        if let Some(saved) = saved {
+            return Ok(saved);
+        }
+        match &self.hasher {
+            Some(hasher) if !self.registry.shared.session_ids.has_ended(self.upload_id()?) => {
+                let hash_state = hasher.save();
+                Ok(uploads::Upload { received: 0, hash_state, store_state: String::new() })
+            }
+            _ => Err(unknown(&self.repository, &self.id)),
+        }
     }
 
     /// Takes in a request's bytes. Also returns how many earlier requests had brought.
     async fn receive(
-        &self,
+        &mut self,
         state: &uploads::Upload,
         range: Option<ChunkRange>,
         mut chunks: Chunks,
@@ -225,7 +232,7 @@ impl Session {
 
     /// Forgets what was stored and is not counted: on a full disk it would be in everybody's way.
     /// If that fails, too, the end of the session does it.
-    async fn give_space_back(&self) {
+    async fn give_space_back(&mut self) {
         let (Ok(id), Ok(state)) = (self.upload_id(), self.find().await) else { return };
         if state.received == 0 {
             let _ = self.registry.blobs().abort(id).await;
@@ -323,13 +330,27 @@ impl Session {
     async fn save(&self, receiver: Receiver) -> Result<Receiver, Error> {
         let receiver = receiver.flush().await?;
         let input = (self.id.clone(), receiver.progress());
-        let saved = self
-            .registry
-            .metadata()
-            .write(Durability::Process, input, |tx, (id, state)| {
-                Box::pin(async move { uploads::save(tx, id, state, clock::now()).await })
-            })
-            .await?;
+        let saved = if self.is_new {
+            let input = (self.repository.clone(), input);
+            self.registry
+                .metadata()
+                .write(Durability::Process, input, |tx, (repository, (id, state))| {
+                    Box::pin(async move {
+                        let now = clock::now();
+                        let repository = repositories::ensure(tx, repository, now).await?;
+                        uploads::begin(tx, repository, id, state, now).await?;
+                        Ok::<_, metadata::Error>(true)
+                    })
+                })
+                .await?
+        } else {
+            self.registry
+                .metadata()
+                .write(Durability::Process, input, |tx, (id, state)| {
+                    Box::pin(async move { uploads::save(tx, id, state, clock::now()).await })
+                })
+                .await?
+        };
         if saved { Ok(receiver) } else { Err(unknown(&self.repository, &self.id)) }
     }
 
@@ -348,6 +369,7 @@ impl Registry {
         // The bytes first: on a full disk the database needs their space to forget the session.
         if let Ok(id) = id.parse() {
             self.blobs().abort(id).await?;
+            self.shared.session_ids.end(id);
         }
         self.metadata()
             .write(Durability::Process, id.to_owned(), |tx, id| Box::pin(uploads::delete(tx, id)))

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use metadata::Metadata;
 use oci::Digest;
-use registry::{Config, Finding, Interrupted, Registry};
+use registry::{Config, Interrupted, Registry};
 
 async fn open(folder: &Path) -> Registry {
     let blobs = FileSystem::open(folder).unwrap();
@@ -54,9 +54,7 @@ async fn what_the_disk_has_lost_is_put_back() {
     std::fs::remove_dir_all(data(folder.path(), &lost).parent().unwrap()).unwrap();
     std::fs::write(data(folder.path(), &torn), b"t\0\0n").unwrap();
     let found = registry.check(false, |_| {}).await.unwrap();
-    let mut findings = [lost, torn].map(Finding::NotSynced);
-    findings.sort_by_key(ToString::to_string);
-    assert_eq!(found.findings, findings);
+    assert!(found.findings.is_empty(), "it is not lost: {:?}", found.findings);
     drop(registry);
 
     let registry = open(folder.path()).await;

@@ -182,7 +182,8 @@ pub(super) fn truncated(stage: &Stage) -> Result<()> {
 fn damaged_blob(stage: &Stage, damage: fn(&Path) -> Result<()>) -> Result<()> {
     stage.with_registry(|registry| {
         push_image(registry, "whole")?;
-        let bytes = pseudo_random("damaged", 50_000);
+        // A small one is in the database, too, for a few seconds.
+        let bytes = pseudo_random("damaged", 100_000);
         let digest = registry.http.push_blob(REPOSITORY, &bytes)?;
         push_manifest(registry, "damaged", &[&bytes])?.expect(201)?;
         damage(&file_of(stage, &digest)?)?;
