@@ -195,9 +195,10 @@ async fn serve_connection(
     mut ending: Ending,
 ) -> bool {
     let agreed = {
-        let mut agreeing = pin!(agree(stream, peer, protocols));
+        // Boxed, so that an idle connection does not keep room for it.
+        let mut agreeing = Box::pin(agree(stream, peer, protocols));
         tokio::select! {
-            agreed = agreeing.as_mut() => Ok(agreed),
+            agreed = &mut agreeing => Ok(agreed),
             // It was taken before the end began, so its first request may be here already.
             () = ending.reached(Phase::Draining) => tokio::time::timeout(LAST_CALL, agreeing).await,
         }
