@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::content::digest_of;
-use crate::http::Sink;
+use crate::http::{Request, Sink};
 use crate::load::{self, Bound, Load};
 use crate::registry::{self, Blob, Upload};
 use crate::server::{Kind, Server};
@@ -24,14 +24,12 @@ pub(crate) const TAG: &str = "latest";
 pub(crate) const LIST_LENGTH: u64 = 10_000;
 
 const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
 const SEEDING_CONNECTIONS: u64 = 16;
 
 /// The content of the repositories that are read from and pushed to.
 pub(crate) struct Seed {
     pub(crate) small: Blob,
     pub(crate) medium: Blob,
-    pub(crate) large: Blob,
     pub(crate) manifest: Vec<u8>,
     pub(crate) manifest_digest: String,
     config: (Vec<u8>, String),
@@ -42,16 +40,14 @@ impl Seed {
     pub(crate) fn new() -> Self {
         let small = Blob::new("small", 4 * KIB);
         let medium = Blob::new("medium", 64 * KIB);
-        let large = Blob::new("large", 256 * MIB);
         let others = [Blob::new("fourth", 16 * KIB), Blob::new("fifth", 16 * KIB)];
         let write_layers =
             [&[small.clone(), medium.clone(), Blob::new("sixth", 16 * KIB)], others.as_slice()]
                 .concat();
         let config = registry::config();
-        let layers = [&[small.clone(), medium.clone(), large.clone()], others.as_slice()].concat();
-        let manifest = registry::manifest((&config.1, config.0.len()), &layers, "read");
+        let manifest = registry::manifest((&config.1, config.0.len()), &write_layers, "read");
         let manifest_digest = digest_of(&manifest);
-        Self { small, medium, large, manifest, manifest_digest, config, write_layers }
+        Self { small, medium, manifest, manifest_digest, config, write_layers }
     }
 
     /// A new manifest whose config and five layers are in [`WRITE`].
@@ -72,7 +68,6 @@ impl Seed {
                 registry::push(client, repository, layer, Upload::Monolithic)?;
             }
         }
-        registry::push(client, READ, &self.large, Upload::Monolithic)?;
         let put = registry::manifest_put(server.address(), READ, TAG, &self.manifest);
         client.send(&put, Sink::Discard)?.expect(201, "PUT of a manifest")?;
         Ok(())
@@ -84,7 +79,7 @@ impl Seed {
         let manifests = repository.join("manifests");
         fs::create_dir_all(&blobs)?;
         fs::create_dir_all(&manifests)?;
-        for blob in [&self.small, &self.medium, &self.large] {
+        for blob in [&self.small, &self.medium] {
             blob.content.write_file(&blobs.join(&blob.digest))?;
         }
         fs::write(manifests.join(TAG), &self.manifest)?;
@@ -93,16 +88,37 @@ impl Seed {
     }
 }
 
+/// Makes sure that the repository has this blob.
+pub(crate) fn ensure_blob(server: &Server, repository: &str, blob: &Blob) -> anyhow::Result<()> {
+    let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+    let mut client = server.client();
+    let head = Request::new("HEAD", server.address(), &target, &[]);
+    if client.send(&head, Sink::Discard)?.status == 200 {
+        return Ok(());
+    }
+    if server.kind().is_registry() {
+        registry::push(&mut client, repository, blob, Upload::Monolithic)?;
+    } else {
+        let folder = server.data().join("v2").join(repository).join("blobs");
+        fs::create_dir_all(&folder)?;
+        blob.content.write_file(&folder.join(&blob.digest))?;
+    }
+    Ok(())
+}
+
 /// Makes the tags and repositories of the list rows: in docker-registry's store directly, as that
 /// takes it minutes otherwise; through the API elsewhere.
 pub(crate) fn fill_lists(server: &Server) -> anyhow::Result<()> {
-    match server.kind() {
-        Kind::Orlop => push_lists(server),
-        Kind::DockerRegistry => {
-            write_lists(&server.data()).context("cannot write into docker-registry's store")
-        }
-        Kind::Nginx => Ok(()),
+    if has_distribution_layout(server.kind()) {
+        return write_lists(&server.data()).context("cannot write lists into a store");
     }
+    if server.kind().is_registry() { push_lists(server) } else { Ok(()) }
+}
+
+/// Whether files may be written into the store while the server runs, so that a peer is filled in
+/// seconds and not in minutes.
+fn has_distribution_layout(kind: Kind) -> bool {
+    matches!(kind, Kind::DockerRegistry | Kind::Distribution)
 }
 
 fn push_lists(server: &Server) -> anyhow::Result<()> {

@@ -11,15 +11,20 @@ use crate::goal::Goal;
 use crate::load::{Bound, Load, Sample};
 use crate::registry::Shelf;
 use crate::seed::Seed;
-use crate::server::{Kind, Server};
+use crate::server::{Kind, Server, Setup};
 use crate::unit::Unit;
+
+const MIB: u64 = 1 << 20;
 
 /// One row: some work, and what its figure means.
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: Unit,
-    /// Whether nginx can do it too.
-    pub(crate) static_files: bool,
+    /// How it reaches the servers.
+    pub(crate) setup: Setup,
+    kinds: Vec<Kind>,
+    /// Rows with the same name here are measured in turn.
+    turns: Option<&'static str>,
     /// Whether it needs the many tags and repositories.
     pub(crate) needs_lists: bool,
     /// One round is enough, as each costs much and memory does not scatter.
@@ -36,8 +41,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) round: u32,
     pub(crate) scale: &'a Scale,
     pub(crate) seed: &'a Seed,
-    /// The large blobs of this round.
-    pub(crate) shelf: Shelf,
+    /// The large blobs of the run.
+    pub(crate) shelf: &'a Shelf,
 }
 
 /// How long everything takes.
@@ -45,6 +50,10 @@ pub(crate) struct Pass<'a> {
 pub(crate) struct Scale {
     /// Of a sample that is bound by time.
     pub(crate) sample: Duration,
+    /// Connections that pull blobs up to 1 MiB.
+    pub(crate) small_pulls: &'static [usize],
+    /// Bytes and connections of larger pulls.
+    pub(crate) pulls: &'static [(u64, usize)],
     /// Large pushes in one sample.
     pub(crate) pushes: u64,
     /// Bytes of each layer in the memory row.
@@ -53,11 +62,29 @@ pub(crate) struct Scale {
 
 impl Scale {
     pub(crate) fn full() -> Self {
-        Self { sample: Duration::from_secs(2), pushes: 3, layer: 1 << 30 }
+        Self {
+            sample: Duration::from_secs(2),
+            small_pulls: &[1, 8, 64],
+            pulls: &[
+                (100 * MIB, 1),
+                (100 * MIB, 8),
+                (100 * MIB, 64),
+                (1024 * MIB, 1),
+                (1024 * MIB, 8),
+            ],
+            pushes: 3,
+            layer: 1024 * MIB,
+        }
     }
 
     pub(crate) fn short() -> Self {
-        Self { sample: Duration::from_millis(500), pushes: 1, layer: 64 << 20 }
+        Self {
+            sample: Duration::from_millis(500),
+            small_pulls: &[8],
+            pulls: &[(100 * MIB, 1), (100 * MIB, 8)],
+            pushes: 1,
+            layer: 64 * MIB,
+        }
     }
 
     fn timed(&self, connections: usize) -> Load {
@@ -74,7 +101,9 @@ impl Row {
         Self {
             name: name.into(),
             unit,
-            static_files: false,
+            setup: Setup::Open,
+            kinds: Kind::REGISTRIES.to_vec(),
+            turns: None,
             needs_lists: false,
             once: false,
             goals: vec![Goal::Ahead(1.0)],
@@ -82,12 +111,32 @@ impl Row {
         }
     }
 
+    /// nginx can do it too.
     fn static_files(self) -> Self {
-        Self { static_files: true, ..self }
+        self.with(Kind::Nginx)
     }
 
+    fn with(mut self, kind: Kind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
+    fn without(mut self, kind: Kind) -> Self {
+        self.kinds.retain(|&other| other != kind);
+        self
+    }
+
+    fn over(self, setup: Setup) -> Self {
+        Self { setup, ..self }
+    }
+
+    fn in_turn(self, turns: &'static str) -> Self {
+        Self { turns: Some(turns), ..self }
+    }
+
+    /// zot would take hours to be filled with them.
     fn needs_lists(self) -> Self {
-        Self { needs_lists: true, ..self }
+        Self { needs_lists: true, ..self }.without(Kind::Zot)
     }
 
     fn once(self) -> Self {
@@ -100,7 +149,12 @@ impl Row {
 
     /// Whether this server takes part.
     pub(crate) fn suits(&self, kind: Kind) -> bool {
-        self.static_files || kind.is_registry()
+        self.kinds.contains(&kind)
+    }
+
+    /// Whether the samples of both are taken in turn.
+    pub(crate) fn runs_with(&self, other: &Self) -> bool {
+        self.turns.is_some() && self.turns == other.turns
     }
 
     /// Takes one sample.
@@ -110,6 +164,16 @@ impl Row {
 }
 
 /// All rows, in the order in which they run: the ones that restart the servers last.
-pub(crate) fn all() -> Vec<Row> {
-    [read::rows(), list::rows(), write::rows(), life::rows()].into_iter().flatten().collect()
+pub(crate) fn all(scale: &Scale) -> Vec<Row> {
+    [
+        read::rows(scale),
+        read::access_rows(),
+        read::tls_rows(scale),
+        list::rows(),
+        write::rows(),
+        life::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
