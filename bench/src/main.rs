@@ -95,7 +95,7 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     let rows = chosen_rows(&scale, options.only.as_deref())?;
     let rounds = options.rounds.unwrap_or(if options.short { 3 } else { 7 });
     let peers = options.programs.find(|kind| rows.iter().any(|row| row.suits(kind)))?;
-    let cores = Cores::choose(options.unpinned);
+    let cores = Cores::choose(options.unpinned)?;
     cores.pin_load()?;
 
     let folder = tempfile::tempdir_in(&options.data)

@@ -54,8 +54,8 @@ pub(crate) struct Scale {
     pub(crate) small_pulls: &'static [usize],
     /// Bytes and connections of larger pulls.
     pub(crate) pulls: &'static [(u64, usize)],
-    /// Large pushes in one sample.
-    pub(crate) pushes: u64,
+    /// Bytes of large pushes, and how many clients push one each at once.
+    pub(crate) pushes: &'static [(u64, usize)],
     /// Bytes of each layer in the memory row.
     pub(crate) layer: u64,
 }
@@ -72,7 +72,7 @@ impl Scale {
                 (1024 * MIB, 1),
                 (1024 * MIB, 8),
             ],
-            pushes: 3,
+            pushes: &[(1024 * MIB, 1), (1024 * MIB, 4), (512 * MIB, 16)],
             layer: 1024 * MIB,
         }
     }
@@ -82,7 +82,7 @@ impl Scale {
             sample: Duration::from_millis(500),
             small_pulls: &[8],
             pulls: &[(100 * MIB, 1), (100 * MIB, 8)],
-            pushes: 1,
+            pushes: &[(64 * MIB, 1), (8 * MIB, 16)],
             layer: 64 * MIB,
         }
     }
@@ -170,7 +170,7 @@ pub(crate) fn all(scale: &Scale) -> Vec<Row> {
         read::access_rows(),
         read::tls_rows(scale),
         list::rows(),
-        write::rows(),
+        write::rows(scale),
         life::rows(),
     ]
     .into_iter()

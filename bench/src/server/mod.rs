@@ -107,6 +107,16 @@ impl Server {
         Self::new(self.kind, &self.program, folder, self.cores, &self.keys)
     }
 
+    pub(crate) fn cores(&self) -> Cores {
+        self.cores
+    }
+
+    /// The same server, which will run on these cores.
+    pub(crate) fn on(mut self, cores: Cores) -> Self {
+        self.cores = cores;
+        self
+    }
+
     /// Stops the server if it must be reached differently, and starts it again.
     pub(crate) fn turn_to(&mut self, setup: Setup) -> anyhow::Result<()> {
         if self.setup != setup {
