@@ -59,6 +59,9 @@ struct Options {
     /// Also write all figures, every sample included, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write the tables to this file, as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
     /// Where the servers keep their data; a new folder in it is removed afterwards
     #[arg(long, value_name = "FOLDER", default_value_os_t = std::env::temp_dir())]
     data: PathBuf,
@@ -122,7 +125,7 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     for (name, value) in &about {
         writeln!(out, "{name}: {value}")?;
     }
-    writeln!(out, "\n{}", report::tables(&outcomes, &kinds))?;
+    writeln!(out, "\n{}", report::text(&outcomes, &kinds))?;
     if kinds.contains(&Kind::Orlop) {
         let (reached, missed) = (goals.reached, goals.missed.len());
         writeln!(out, "{reached} goals reached, {missed} missed, {} not judged", goals.open)?;
@@ -132,6 +135,10 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     }
     if let Some(path) = &options.json {
         fs::write(path, serde_json::to_vec_pretty(&report::json(&outcomes, &about))?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &options.markdown {
+        fs::write(path, report::markdown(&outcomes, &kinds, &about))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     drop(out);

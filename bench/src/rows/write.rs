@@ -41,9 +41,7 @@ pub(super) fn rows(scale: &Scale) -> Vec<Row> {
 fn large(how: &str, (length, clients): (u64, usize), upload: Upload) -> Row {
     let name = format!("push {}, {how} (c{clients})", size(length));
     Row::new(name, Unit::Bandwidth, move |server, pass| {
-        on_fresh(server, server.cores(), |server| {
-            push_large(server, pass, clients, length, upload)
-        })
+        on_fresh(server, server.cores(), |server| push_large(server, pass, clients, length, upload))
     })
     .with(Kind::Bare)
     .goals([
