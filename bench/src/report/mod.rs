@@ -10,7 +10,7 @@ use crate::server::Kind;
 
 /// All tables as text.
 pub(crate) fn text(outcomes: &[Outcome], kinds: &[Kind]) -> String {
-    let tables: Vec<String> = tables(outcomes, kinds).iter().map(Table::text).collect();
+    let tables: Vec<String> = tables(outcomes, kinds).map(|table| table.text()).collect();
     format!("{}\n{NOTES}\n", tables.join("\n"))
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn text(outcomes: &[Outcome], kinds: &[Kind]) -> String {
 pub(crate) fn markdown(outcomes: &[Outcome], kinds: &[Kind], about: &[(String, String)]) -> String {
     let about: Vec<String> =
         about.iter().map(|(name, value)| format!("- {name}: {value}\n")).collect();
-    let tables: Vec<String> = tables(outcomes, kinds).iter().map(Table::markdown).collect();
+    let tables: Vec<String> = tables(outcomes, kinds).map(|table| table.markdown()).collect();
     format!("{}\n{}\n{NOTES}\n", about.concat(), tables.join("\n"))
 }
 
@@ -26,7 +26,8 @@ const NOTES: &str = "\
 Figures are medians (least–most). × is how many times better Orlop is: above 1 it is ahead.
 * the load generator's core was the limit, not the server: trust the processor time.";
 
-fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> [Table; 4] {
+/// Those that have something to show.
+fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> impl Iterator<Item = Table> {
     let table = |title, line: fn(&Outcome, &Figures) -> Option<Cell>, unit: fn(&Outcome) -> _| {
         let lines = outcomes.iter().map(|outcome| Line {
             name: outcome.name.clone(),
@@ -42,14 +43,15 @@ fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> [Table; 4] {
             lines: lines.filter(|line| line.cells.iter().any(Option::is_some)).collect(),
         }
     };
-    [
+    let all = [
         table("Server's processor time, user and system.", processor_time, |outcome| {
             outcome.unit.cpu_name()
         }),
         table("Results.", result, |outcome| outcome.unit.name()),
         table("Time of an operation: median / 99 of 100 stay below.", time, |_| "ms"),
         table("Server's memory: highest resident set / highest anonymous part.", memory, |_| "MB"),
-    ]
+    ];
+    all.into_iter().filter(|table| !table.lines.is_empty())
 }
 
 fn processor_time(outcome: &Outcome, figures: &Figures) -> Option<Cell> {
