@@ -54,6 +54,8 @@ pub(crate) struct Scale {
     pub(crate) small_pulls: &'static [usize],
     /// Bytes and connections of larger pulls.
     pub(crate) pulls: &'static [(u64, usize)],
+    /// Bytes that a sample of them moves, about.
+    pub(crate) volume: u64,
     /// Bytes of large pushes, and how many clients push one each at once.
     pub(crate) pushes: &'static [(u64, usize)],
     /// Bytes of each layer in the memory row.
@@ -72,16 +74,18 @@ impl Scale {
                 (1024 * MIB, 1),
                 (1024 * MIB, 8),
             ],
-            pushes: &[(1024 * MIB, 1), (1024 * MIB, 4), (512 * MIB, 16)],
+            volume: 4096 * MIB,
+            pushes: &[(1024 * MIB, 1), (1024 * MIB, 4), (256 * MIB, 16)],
             layer: 1024 * MIB,
         }
     }
 
     pub(crate) fn short() -> Self {
         Self {
-            sample: Duration::from_millis(500),
+            sample: Duration::from_millis(400),
             small_pulls: &[8],
             pulls: &[(100 * MIB, 1), (100 * MIB, 8)],
+            volume: 2048 * MIB,
             pushes: &[(64 * MIB, 1), (8 * MIB, 16)],
             layer: 64 * MIB,
         }

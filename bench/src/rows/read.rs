@@ -1,5 +1,7 @@
 //! Pulling: manifests and blobs, with GET and HEAD.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
@@ -15,8 +17,10 @@ use crate::unit::Unit;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-/// With as many bytes under way at once, one request of each connection is a sample.
-const ENOUGH: u64 = 2 << 30;
+/// From here on the same number of bytes is pulled from each server, however fast it is.
+const LARGE: u64 = 100 * MIB;
+/// In longer samples of 1 MiB each, a fast server would move more than 8 GiB.
+const MEDIUM_SAMPLE: Duration = Duration::from_millis(700);
 
 pub(super) fn rows(scale: &Scale) -> Vec<Row> {
     let mut rows = vec![
@@ -211,9 +215,7 @@ fn sample(
     if pass.round == 0 {
         check(server, &request, status, ask, resource)?;
     }
-    let load = pass.scale.timed(connections);
-    let many = connections as u64 * resource.length >= ENOUGH;
-    load::run(server, if many { Load { bound: Bound::Count(1), ..load } } else { load }, |_| {
+    load::run(server, load(pass.scale, connections, resource.length), |_| {
         let mut client = server.client();
         let request = &request;
         let path = &resource.path;
@@ -222,6 +224,16 @@ fn sample(
             Ok(response.received)
         })
     })
+}
+
+fn load(scale: &Scale, connections: usize, length: u64) -> Load {
+    let at_once = length * connections as u64;
+    let bound = match length {
+        LARGE.. => Bound::Count((scale.volume / at_once).max(1)),
+        MIB.. => Bound::Time(scale.sample.min(MEDIUM_SAMPLE)),
+        _ => Bound::Time(scale.sample),
+    };
+    Load { connections, bound }
 }
 
 /// The request, and the status that it must be answered with.
