@@ -119,7 +119,7 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     }
 
     let kinds: Vec<Kind> = peers.iter().map(|peer| peer.kind).collect();
-    let about = about(options, &peers, rounds, cores);
+    let about = about(options, &peers, rounds, cores, &outcomes);
     let goals = goal::judge(&outcomes);
     let mut out = std::io::stdout().lock();
     for (name, value) in &about {
@@ -207,7 +207,13 @@ fn run(
 }
 
 /// The circumstances that a figure depends on.
-fn about(options: &Options, peers: &[Peer], rounds: u32, cores: Cores) -> Vec<(String, String)> {
+fn about(
+    options: &Options,
+    peers: &[Peer],
+    rounds: u32,
+    cores: Cores,
+    outcomes: &[Outcome],
+) -> Vec<(String, String)> {
     let text = |path| fs::read_to_string(path).unwrap_or_default();
     let cpu = text("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -216,6 +222,10 @@ fn about(options: &Options, peers: &[Peer], rounds: u32, cores: Cores) -> Vec<(S
         ("processor".to_owned(), model.map_or("unknown", |(_, name)| name).to_owned()),
         ("kernel".to_owned(), text("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("load average".to_owned(), text("/proc/loadavg").trim().to_owned()),
+        (
+            "used by others".to_owned(),
+            format!("{:.0} % of the machine", outcome::foreign(outcomes) * 100.0),
+        ),
         ("run".to_owned(), format!("{length}, {rounds} rounds, {cores}")),
     ];
     let measured = peers.iter().filter(|peer| peer.kind != Kind::Bare);

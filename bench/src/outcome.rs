@@ -13,6 +13,13 @@ pub(crate) struct Outcome {
     pub(crate) servers: Vec<Figures>,
 }
 
+/// The share of the machine that others have used, in the middle of all samples.
+pub(crate) fn foreign(outcomes: &[Outcome]) -> f64 {
+    let figures = outcomes.iter().flat_map(|outcome| &outcome.servers);
+    let samples = figures.flat_map(|figures| &figures.samples);
+    Spread::of(samples.map(|sample| sample.foreign)).median
+}
+
 /// A row's figures for one server.
 pub(crate) struct Figures {
     pub(crate) kind: Kind,

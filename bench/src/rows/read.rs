@@ -282,3 +282,25 @@ fn check(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_names() {
+        assert_eq!(
+            [size(4 * KIB), size(100 * MIB), size(1024 * MIB)],
+            ["4 KiB", "100 MiB", "1 GiB"]
+        );
+    }
+
+    #[test]
+    fn no_sample_of_large_blobs_moves_more_than_8_gib() {
+        for &(length, connections) in Scale::full().pulls {
+            let load = load(&Scale::full(), connections, length);
+            let Bound::Count(count) = load.bound else { panic!("{length} is not counted") };
+            assert!(count * length * load.connections as u64 <= 8 << 30);
+        }
+    }
+}

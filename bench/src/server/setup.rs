@@ -124,3 +124,32 @@ fn token(signer: &EcdsaKeyPair, certificate: &[u8]) -> anyhow::Result<String> {
     let signature = signer.sign(&SystemRandom::new(), signed.as_bytes())?;
     Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(signature.as_ref())))
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, KeyPair as _, UnparsedPublicKey};
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_signed() {
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
+        let signer = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref()).unwrap();
+        let token = token(&signer, b"certificate").unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signer.public_key())
+            .verify(signed.as_bytes(), &signature)
+            .unwrap();
+    }
+
+    #[test]
+    fn each_way_in_has_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::make(folder.path()).unwrap();
+        assert_eq!(keys.authorization(Setup::Tls), None);
+        assert_eq!(keys.authorization(Setup::Password), Some("Basic YmVuY2g6YmVuY2g="));
+        assert!(keys.authorization(Setup::Token).unwrap().starts_with("Bearer ey"));
+    }
+}
