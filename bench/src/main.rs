@@ -50,7 +50,7 @@ struct Options {
     /// Rounds over all servers for each row [default: 7; with --short 3]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Short samples: the whole run takes about three minutes
+    /// Short samples: the whole run takes about five minutes
     #[arg(long)]
     short: bool,
     /// Only rows whose name contains this

@@ -17,7 +17,9 @@ pub(crate) struct Outcome {
 pub(crate) fn foreign(outcomes: &[Outcome]) -> f64 {
     let figures = outcomes.iter().flat_map(|outcome| &outcome.servers);
     let samples = figures.flat_map(|figures| &figures.samples);
-    Spread::of(samples.map(|sample| sample.foreign)).median
+    // Some samples, of a server that idles or starts, do not look at it.
+    let loaded = samples.filter(|sample| sample.load_cpu > 0.0);
+    Spread::of(loaded.map(|sample| sample.foreign)).median
 }
 
 /// A row's figures for one server.
