@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrivals;
 mod content;
 mod cores;
 mod goal;
@@ -10,6 +11,7 @@ mod http;
 mod load;
 mod outcome;
 mod process;
+mod random;
 mod registry;
 mod report;
 mod rows;

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::load::Sample;
 use crate::outcome::{Figures, Outcome, Spread};
 use crate::server::Kind;
+use crate::unit::Unit;
 
 /// All tables: results, processor time, memory.
 pub(crate) fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> String {
@@ -16,6 +18,8 @@ pub(crate) fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> String {
     text += &table(outcomes, kinds, &cpu_row, true);
     text += "\nServer's memory in MB: highest resident set / highest anonymous part.\n";
     text += &table(outcomes, kinds, &memory_row, false);
+    text += "\nPercentiles in ms: p50 / p99 / p99.9.\n";
+    text += &table(outcomes, kinds, &percentiles_row, false);
     text +=
         "\n* the load generator's core was the limit, not the server: trust the processor time.\n";
     text
@@ -60,6 +64,20 @@ fn memory_row(outcome: &Outcome, kinds: &[Kind]) -> Line {
         unit: "MB",
         cells: cells(outcome, kinds, |figures| {
             Some(format!("{} / {}", megabytes(figures.peak()), megabytes(figures.anonymous())))
+        }),
+        leads: Vec::new(),
+    }
+}
+
+fn percentiles_row(outcome: &Outcome, kinds: &[Kind]) -> Line {
+    Line {
+        unit: "ms",
+        cells: cells(outcome, kinds, |figures| {
+            let of = |figure: fn(&Sample) -> f64| number(figures.median(figure));
+            (outcome.unit == Unit::Tail).then(|| {
+                [of(|sample| sample.median), of(|sample| sample.p99), of(|sample| sample.p999)]
+                    .join(" / ")
+            })
         }),
         leads: Vec::new(),
     }
@@ -157,6 +175,7 @@ fn figures_json(figures: &Figures) -> Value {
                 "foreign_share": sample.foreign,
                 "median_ms": sample.median,
                 "p99_ms": sample.p99,
+                "p999_ms": sample.p999,
                 "peak_bytes": sample.peak,
                 "anonymous_bytes": sample.anonymous,
                 "anonymous_growth_bytes": sample.anonymous_growth,
@@ -168,6 +187,7 @@ fn figures_json(figures: &Figures) -> Value {
         "cpu": figures.cpu.map(spread_json),
         "median_ms": figures.median(|sample| sample.median),
         "p99_ms": figures.median(|sample| sample.p99),
+        "p999_ms": figures.median(|sample| sample.p999),
         "foreign_share": figures.median(|sample| sample.foreign),
         "load_bound": figures.is_load_bound(),
         "peak_bytes": figures.peak(),
@@ -208,8 +228,6 @@ fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Sample;
-    use crate::unit::Unit;
 
     fn outcome() -> Outcome {
         let sample =

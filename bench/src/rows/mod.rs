@@ -2,6 +2,8 @@
 
 mod life;
 mod list;
+mod popular;
+mod range;
 mod read;
 mod write;
 
@@ -18,14 +20,21 @@ use crate::unit::Unit;
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: Unit,
-    /// Whether nginx can do it too.
-    pub(crate) static_files: bool,
+    participants: Participants,
     /// Whether it needs the many tags and repositories.
     pub(crate) needs_lists: bool,
     /// One round is enough, as each costs much and memory does not scatter.
     pub(crate) once: bool,
     pub(crate) goals: Vec<Goal>,
     work: Work,
+}
+
+/// Which servers a row is measured on.
+#[derive(Clone, Copy, Debug)]
+enum Participants {
+    Registries,
+    /// nginx can do it too.
+    All,
 }
 
 type Work = Box<dyn Fn(&mut Server, &Pass<'_>) -> anyhow::Result<Sample>>;
@@ -74,7 +83,7 @@ impl Row {
         Self {
             name: name.into(),
             unit,
-            static_files: false,
+            participants: Participants::Registries,
             needs_lists: false,
             once: false,
             goals: vec![Goal::Ahead(1.0)],
@@ -83,7 +92,7 @@ impl Row {
     }
 
     fn static_files(self) -> Self {
-        Self { static_files: true, ..self }
+        Self { participants: Participants::All, ..self }
     }
 
     fn needs_lists(self) -> Self {
@@ -100,7 +109,10 @@ impl Row {
 
     /// Whether this server takes part.
     pub(crate) fn suits(&self, kind: Kind) -> bool {
-        self.static_files || kind.is_registry()
+        match self.participants {
+            Participants::Registries => kind.is_registry(),
+            Participants::All => true,
+        }
     }
 
     /// Takes one sample.
@@ -111,5 +123,8 @@ impl Row {
 
 /// All rows, in the order in which they run: the ones that restart the servers last.
 pub(crate) fn all() -> Vec<Row> {
-    [read::rows(), list::rows(), write::rows(), life::rows()].into_iter().flatten().collect()
+    [read::rows(), range::rows(), popular::rows(), list::rows(), write::rows(), life::rows()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
