@@ -32,6 +32,8 @@ pub(crate) enum Bound {
     Time(Duration),
     /// After so many operations.
     Count(u64),
+    /// When all connections together have begun so many, which are numbered over all of them.
+    Total(u64),
     /// An open loop: when all operations that came due are done. They are numbered over all
     /// connections, and their time counts from when they were due.
     Due(Arrivals),
@@ -40,6 +42,7 @@ pub(crate) enum Bound {
 /// An operation that is done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
+    pub(crate) number: u64,
     pub(crate) time: Duration,
     pub(crate) bytes: u64,
 }
@@ -77,7 +80,7 @@ impl Sample {
     }
 
     /// Sets the percentiles to those of these operations.
-    pub(crate) fn set_percentiles<'a>(&mut self, done: impl Iterator<Item = &'a Done>) {
+    pub(crate) fn set_percentiles(&mut self, done: impl Iterator<Item = Done>) {
         let mut times: Vec<Duration> = done.map(|done| done.time).collect();
         times.sort_unstable();
         self.median = percentile(&times, 500);
@@ -97,7 +100,7 @@ where
     W: FnMut(u64) -> anyhow::Result<u64>,
 {
     let (mut sample, done) = record(server, load, prepare)?;
-    sample.set_percentiles(done.iter());
+    sample.set_percentiles(done.into_iter());
     Ok(sample)
 }
 
@@ -166,6 +169,8 @@ struct Pace {
     begin: OnceLock<Instant>,
     /// Bytes moved by all connections.
     moved: AtomicU64,
+    /// Operations that were given out.
+    taken: AtomicU64,
     /// Of an open loop.
     schedule: Option<Schedule>,
 }
@@ -174,9 +179,10 @@ impl Pace {
     fn new(bound: Bound) -> Self {
         let schedule = match bound {
             Bound::Due(arrivals) => Some(Schedule::new(arrivals)),
-            Bound::Time(_) | Bound::Count(_) => None,
+            Bound::Time(_) | Bound::Count(_) | Bound::Total(_) => None,
         };
-        Self { bound, begin: OnceLock::new(), moved: AtomicU64::new(0), schedule }
+        let (moved, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { bound, begin: OnceLock::new(), moved, taken, schedule }
     }
 
     /// Does one connection's operations.
@@ -197,7 +203,7 @@ impl Pace {
         let mut all = Vec::new();
         while let Some((number, due)) = schedule.wait(begin) {
             let bytes = work(number)?;
-            all.push(Done { time: due.elapsed(), bytes });
+            all.push(Done { number, time: due.elapsed(), bytes });
         }
         Ok(all)
     }
@@ -210,17 +216,23 @@ impl Pace {
         let mut before = begin;
         let mut all = Vec::new();
         for number in 0.. {
+            let number = match self.bound {
+                Bound::Total(_) => self.taken.fetch_add(1, Ordering::Relaxed),
+                _ => number,
+            };
+            if let Bound::Count(end) | Bound::Total(end) = self.bound
+                && number >= end
+            {
+                break;
+            }
             let bytes = work(number)?;
             let now = Instant::now();
-            all.push(Done { time: now - before, bytes });
+            all.push(Done { number, time: now - before, bytes });
             before = now;
             let moved = self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            let enough = match self.bound {
-                Bound::Time(limit) => now - begin >= limit || moved >= MOST_BYTES,
-                Bound::Count(count) => number + 1 >= count,
-                Bound::Due(_) => true,
-            };
-            if enough {
+            if let Bound::Time(limit) = self.bound
+                && (now - begin >= limit || moved >= MOST_BYTES)
+            {
                 break;
             }
         }
@@ -304,6 +316,13 @@ mod tests {
     fn a_count_is_kept() {
         let done = Pace::new(Bound::Count(3)).keep(Ok).unwrap();
         assert_eq!(done.iter().map(|done| done.bytes).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_total_is_shared() {
+        let pace = Pace::new(Bound::Total(3));
+        let done = [pace.keep(Ok).unwrap(), pace.keep(Ok).unwrap()];
+        assert_eq!(done.map(|done| done.len()), [3, 0]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod report;
 mod rows;
 mod seed;
 mod server;
+mod trace;
 mod unit;
 
 use std::fs;

@@ -30,9 +30,33 @@ impl Random {
         u64::try_from((u128::from(self.next()) * u128::from(end)) >> 64).unwrap_or(0)
     }
 
+    /// An index of `list`, which is not empty.
+    pub(crate) fn index<T>(&mut self, list: &[T]) -> usize {
+        usize::try_from(self.below(list.len() as u64)).unwrap_or(0)
+    }
+
+    /// One of `list`, if it is not empty.
+    pub(crate) fn pick<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
+        if list.is_empty() { None } else { list.get(self.index(list)) }
+    }
+
     /// Exponentially distributed with mean 1: the gaps of independent arrivals.
     pub(crate) fn exponential(&mut self) -> f64 {
         -(1.0 - self.share()).ln()
+    }
+
+    /// Normally distributed with mean 0 and deviation 1 (Box and Muller).
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (2.0 * self.exponential()).sqrt();
+        radius * (std::f64::consts::TAU * self.share()).cos()
+    }
+
+    /// Brings `list` into any order.
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for end in (1..list.len()).rev() {
+            let other = self.below(end as u64 + 1);
+            list.swap(end, usize::try_from(other).unwrap_or(end));
+        }
     }
 }
 
@@ -83,6 +107,8 @@ mod tests {
         let mut random = Random::new(1);
         assert!((mean(100_000, || random.share()) - 0.5).abs() < 0.01);
         assert!((mean(100_000, || random.exponential()) - 1.0).abs() < 0.02);
+        assert!(mean(100_000, || random.normal()).abs() < 0.02);
+        assert!((mean(100_000, || random.normal().powi(2)) - 1.0).abs() < 0.05);
     }
 
     #[test]
@@ -93,6 +119,15 @@ mod tests {
             seen[usize::try_from(random.below(7)).unwrap()] = true;
         }
         assert_eq!(seen, [true; 7]);
+    }
+
+    #[test]
+    fn a_shuffled_list_keeps_its_members() {
+        let mut list: Vec<u32> = (0..100).collect();
+        Random::new(3).shuffle(&mut list);
+        assert_ne!(list, (0..100).collect::<Vec<_>>());
+        list.sort_unstable();
+        assert_eq!(list, (0..100).collect::<Vec<_>>());
     }
 
     #[test]

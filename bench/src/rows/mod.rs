@@ -2,6 +2,7 @@
 
 mod life;
 mod list;
+mod mix;
 mod popular;
 mod range;
 mod read;
@@ -14,6 +15,7 @@ use crate::load::{Bound, Load, Sample};
 use crate::registry::Shelf;
 use crate::seed::Seed;
 use crate::server::{Kind, Server};
+use crate::trace::Extent;
 use crate::unit::Unit;
 
 /// One row: some work, and what its figure means.
@@ -58,15 +60,19 @@ pub(crate) struct Scale {
     pub(crate) pushes: u64,
     /// Bytes of each layer in the memory row.
     pub(crate) layer: u64,
+    /// Of the replayed production workload.
+    pub(crate) mix: Extent,
 }
 
 impl Scale {
     pub(crate) fn full() -> Self {
-        Self { sample: Duration::from_secs(2), pushes: 3, layer: 1 << 30 }
+        let mix = Extent { requests: 4_000, divisor: 8 };
+        Self { sample: Duration::from_secs(2), pushes: 3, layer: 1 << 30, mix }
     }
 
     pub(crate) fn short() -> Self {
-        Self { sample: Duration::from_millis(500), pushes: 1, layer: 64 << 20 }
+        let mix = Extent { requests: 600, divisor: 32 };
+        Self { sample: Duration::from_millis(500), pushes: 1, layer: 64 << 20, mix }
     }
 
     fn timed(&self, connections: usize) -> Load {
@@ -123,8 +129,14 @@ impl Row {
 
 /// All rows, in the order in which they run: the ones that restart the servers last.
 pub(crate) fn all() -> Vec<Row> {
-    [read::rows(), range::rows(), popular::rows(), list::rows(), write::rows(), life::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let rows = [
+        read::rows(),
+        range::rows(),
+        popular::rows(),
+        list::rows(),
+        write::rows(),
+        mix::rows(),
+        life::rows(),
+    ];
+    rows.into_iter().flatten().collect()
 }
