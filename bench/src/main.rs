@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod arrivals;
+mod background;
 mod content;
 mod cores;
 mod goal;

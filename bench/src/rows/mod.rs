@@ -1,5 +1,6 @@
 //! The rows of the table: one kind of work each.
 
+mod cold;
 mod life;
 mod list;
 mod mix;
@@ -133,6 +134,7 @@ pub(crate) fn all() -> Vec<Row> {
         read::rows(),
         range::rows(),
         popular::rows(),
+        cold::rows(),
         list::rows(),
         write::rows(),
         mix::rows(),
