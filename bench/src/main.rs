@@ -8,6 +8,7 @@ mod background;
 mod content;
 mod cores;
 mod goal;
+mod grown;
 mod http;
 mod load;
 mod outcome;
@@ -33,13 +34,14 @@ use clap::Parser;
 use crate::cores::Cores;
 use crate::outcome::{Figures, Outcome};
 use crate::registry::Shelf;
-use crate::rows::{Pass, Row, Scale};
+use crate::rows::{Extra, Pass, Row, Scale};
 use crate::seed::Seed;
 use crate::server::{Kind, Server};
 
 /// Measures Orlop beside docker-registry and nginx, all on loopback, and prints ratios.
 #[derive(Parser)]
 #[command(name = "orlop-bench")]
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 struct Options {
     /// The `orlop` program; without it only the peers run
     #[arg(long, value_name = "PATH")]
@@ -59,6 +61,9 @@ struct Options {
     /// Only rows whose name contains this
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
+    /// The rows with a million tags, repositories and blobs also with --short
+    #[arg(long)]
+    grow: bool,
     /// Also write all figures, every sample included, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -73,10 +78,18 @@ struct Options {
     check: bool,
 }
 
+impl Options {
+    fn wants(&self, extra: Extra) -> bool {
+        match extra {
+            Extra::Growth => self.grow || !self.short,
+        }
+    }
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
     let options = Options::parse();
-    let rows = chosen_rows(options.only.as_deref())?;
+    let rows = chosen_rows(&options)?;
     let scale = if options.short { Scale::short() } else { Scale::full() };
     let rounds = options.rounds.unwrap_or(if options.short { 3 } else { 5 });
     let cores = Cores::choose(options.unpinned);
@@ -129,8 +142,10 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if options.check && !missed.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn chosen_rows(only: Option<&str>) -> anyhow::Result<Vec<Row>> {
+fn chosen_rows(options: &Options) -> anyhow::Result<Vec<Row>> {
+    let only = options.only.as_deref();
     let mut rows = rows::all();
+    rows.retain(|row| row.extra.is_none_or(|extra| options.wants(extra)));
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
     rows.retain(|row| only.is_none_or(|part| row.name.contains(part)));
     ensure!(

@@ -1,6 +1,7 @@
 //! The rows of the table: one kind of work each.
 
 mod cold;
+mod growth;
 mod life;
 mod list;
 mod mix;
@@ -23,21 +24,22 @@ use crate::unit::Unit;
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) unit: Unit,
-    participants: Participants,
+    kinds: Vec<Kind>,
     /// Whether it needs the many tags and repositories.
     pub(crate) needs_lists: bool,
     /// One round is enough, as each costs much and memory does not scatter.
     pub(crate) once: bool,
+    /// Why it does not always run.
+    pub(crate) extra: Option<Extra>,
     pub(crate) goals: Vec<Goal>,
     work: Work,
 }
 
-/// Which servers a row is measured on.
-#[derive(Clone, Copy, Debug)]
-enum Participants {
-    Registries,
-    /// nginx can do it too.
-    All,
+/// A kind of rows that take long, and that not every run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra {
+    /// Stores with a million entries.
+    Growth,
 }
 
 type Work = Box<dyn Fn(&mut Server, &Pass<'_>) -> anyhow::Result<Sample>>;
@@ -90,16 +92,33 @@ impl Row {
         Self {
             name: name.into(),
             unit,
-            participants: Participants::Registries,
+            kinds: vec![Kind::Orlop, Kind::DockerRegistry],
             needs_lists: false,
             once: false,
+            extra: None,
             goals: vec![Goal::Ahead(1.0)],
             work: Box::new(work),
         }
     }
 
+    /// nginx can do it too.
     fn static_files(self) -> Self {
-        Self { participants: Participants::All, ..self }
+        self.with(Kind::Nginx)
+    }
+
+    fn with(mut self, kind: Kind) -> Self {
+        self.kinds.push(kind);
+        self
+    }
+
+    /// Only Orlop can do it in bearable time, or at all.
+    fn ours(self) -> Self {
+        Self { kinds: vec![Kind::Orlop], ..self }
+    }
+
+    /// Not in every run.
+    fn only(self, extra: Extra) -> Self {
+        Self { extra: Some(extra), ..self }
     }
 
     fn needs_lists(self) -> Self {
@@ -116,10 +135,7 @@ impl Row {
 
     /// Whether this server takes part.
     pub(crate) fn suits(&self, kind: Kind) -> bool {
-        match self.participants {
-            Participants::Registries => kind.is_registry(),
-            Participants::All => true,
-        }
+        self.kinds.contains(&kind)
     }
 
     /// Takes one sample.
@@ -138,6 +154,7 @@ pub(crate) fn all() -> Vec<Row> {
         list::rows(),
         write::rows(),
         mix::rows(),
+        growth::rows(),
         life::rows(),
     ];
     rows.into_iter().flatten().collect()
