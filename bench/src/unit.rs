@@ -42,6 +42,7 @@ impl Unit {
             Self::Rate | Self::Latency | Self::Tail => {
                 Some(sample.server_cpu * 1e6 / sample.operations as f64)
             }
+            Self::Anonymous if sample.bytes == 0 => None,
             Self::Bandwidth | Self::Anonymous => {
                 Some(sample.server_cpu / (sample.bytes as f64 / 1e9))
             }

@@ -17,14 +17,16 @@ use crate::http::{Request, Sink};
 use crate::load::{self, Bound, Load, Sample};
 use crate::process;
 use crate::random::Random;
-use crate::registry::{ACCEPT, empty_index};
-use crate::seed::{repository_name, tag_name};
+use crate::registry::{self, ACCEPT, Blob, Upload, empty_index};
+use crate::seed::{WRITE, repository_name, tag_name};
 use crate::server::Server;
 use crate::unit::Unit;
 
 const SIZES: [(u64, &str); 3] = [(1_000, "1,000"), (100_000, "100,000"), (1_000_000, "1,000,000")];
 const BLOBS: u64 = 1_000_000;
 const MANIFESTS: u64 = 100_000;
+/// Blobs that are pushed before a server is killed.
+const PUSHED: u64 = 20;
 
 /// Entries of a page.
 const PAGE: u64 = 100;
@@ -73,10 +75,7 @@ pub(super) fn rows() -> Vec<Row> {
                 })
                 .goals([Goal::Below(100.0)]),
             store
-                .row("start with 1,000,000 blobs, after kill -9", Unit::Start, |server, _| {
-                    kill(server)?;
-                    life::start(server)
-                })
+                .row("start with 1,000,000 blobs, after kill -9", Unit::Start, after_kill)
                 .goals([Goal::Below(100.0)]),
             store
                 .row("idle memory with 1,000,000 blobs", Unit::Anonymous, |server, _| idle(server))
@@ -228,6 +227,28 @@ fn tags(server: &Server, pass: &Pass<'_>, count: u64) -> anyhow::Result<Sample> 
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+/// Something is pushed before, and is there afterwards.
+fn after_kill(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+    let blobs: Vec<Blob> = (0..PUSHED)
+        .map(|number| Blob::new(&format!("killed/{}/{number}", pass.round), 4096))
+        .collect();
+    let mut client = server.client();
+    for blob in &blobs {
+        registry::push(&mut client, WRITE, blob, Upload::Monolithic)?;
+    }
+    kill(server)?;
+    let sample = life::start(server)?;
+    let mut client = server.client();
+    for blob in &blobs {
+        let mut body = Vec::new();
+        let target = format!("/v2/{WRITE}/blobs/{}", blob.digest);
+        let get = Request::new("GET", server.address(), &target, &[]);
+        client.send(&get, Sink::Keep(&mut body))?.expect(200, "GET of what was pushed")?;
+        ensure!(body == blob.content.bytes(), "{target}: other bytes");
+    }
+    Ok(sample)
+}
+
 /// Ends a server as a power cut would, except that the disk goes on.
 fn kill(server: &mut Server) -> anyhow::Result<()> {
     let process = i32::try_from(server.process()?).ok().and_then(Pid::from_raw);
@@ -240,5 +261,5 @@ fn idle(server: &mut Server) -> anyhow::Result<Sample> {
     server.start()?;
     sleep(SETTLED);
     let memory = process::memory(server.process()?)?;
-    Ok(Sample { peak: memory.peak, anonymous: memory.anonymous, bytes: 1, ..Sample::default() })
+    Ok(Sample { peak: memory.peak, anonymous: memory.anonymous, ..Sample::default() })
 }

@@ -1,6 +1,7 @@
 //! The rows of the table: one kind of work each.
 
 mod cold;
+mod constant;
 mod growth;
 mod life;
 mod list;
@@ -153,6 +154,7 @@ pub(crate) fn all() -> Vec<Row> {
         cold::rows(),
         list::rows(),
         write::rows(),
+        constant::rows(),
         mix::rows(),
         growth::rows(),
         life::rows(),
