@@ -82,6 +82,7 @@ impl Options {
     fn wants(&self, extra: Extra) -> bool {
         match extra {
             Extra::Growth => self.grow || !self.short,
+            Extra::Long => !self.short,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod cold;
 mod constant;
+mod crowd;
 mod growth;
 mod life;
 mod list;
@@ -41,6 +42,8 @@ pub(crate) struct Row {
 pub(crate) enum Extra {
     /// Stores with a million entries.
     Growth,
+    /// What a short run can do without.
+    Long,
 }
 
 type Work = Box<dyn Fn(&mut Server, &Pass<'_>) -> anyhow::Result<Sample>>;
@@ -156,6 +159,7 @@ pub(crate) fn all() -> Vec<Row> {
         write::rows(),
         constant::rows(),
         mix::rows(),
+        crowd::rows(),
         growth::rows(),
         life::rows(),
     ];

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{Pass, Row};
+use super::{Extra, Pass, Row};
 use crate::arrivals::Arrivals;
 use crate::content::Content;
 use crate::goal::Goal;
@@ -32,6 +32,7 @@ pub(super) fn rows() -> Vec<Row> {
             .goals([Goal::Ahead(3.0)]),
         Row::new(format!("{popular}, at 70 % of capacity"), Unit::Tail, popular_tail)
             .static_files()
+            .only(Extra::Long)
             .goals([]),
         Row::new(format!("blob HEAD, half of them missing (c{CONNECTIONS})"), Unit::Rate, heads)
             .static_files()

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, ensure};
 
-use super::{Pass, Row};
+use super::{Extra, Pass, Row};
 use crate::http::{Request, Sink};
 use crate::load::{self, Sample};
 use crate::random::Random;
@@ -27,10 +27,10 @@ pub(super) fn rows() -> Vec<Row> {
     let large = Large::default();
     vec![
         row("range GET 4 KiB", &large, 4 * KIB, 1),
-        row("range GET 64 KiB", &large, 64 * KIB, 1),
+        row("range GET 64 KiB", &large, 64 * KIB, 1).only(Extra::Long),
         row("range GET 1 MiB", &large, 1024 * KIB, 1),
         row("range GET 8 × 4 KiB", &large, 4 * KIB, 8),
-        row("range GET 8 × 64 KiB", &large, 64 * KIB, 8),
+        row("range GET 8 × 64 KiB", &large, 64 * KIB, 8).only(Extra::Long),
     ]
 }
 
