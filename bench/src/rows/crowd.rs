@@ -51,7 +51,10 @@ pub(super) fn rows() -> Vec<Row> {
             .once()
             .goals([Goal::Below(40.0)]),
         Row::new(format!("{others}, nothing else"), Unit::Tail, alone).only(Extra::Long).goals([]),
-        Row::new(format!("{others}, beside {idle_ones}"), Unit::Tail, idle).once().goals([]),
+        Row::new(format!("{others}, beside {idle_ones}"), Unit::Tail, idle)
+            .once()
+            .only(Extra::Long)
+            .goals([]),
         Row::new(format!("memory, {idle_ones}"), Unit::Anonymous, |server, pass| {
             Ok(Sample { bytes: 0, ..idle(server, pass)? })
         })

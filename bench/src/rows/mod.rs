@@ -11,6 +11,7 @@ mod popular;
 mod range;
 mod read;
 mod write;
+mod zb;
 
 use std::time::Duration;
 
@@ -159,6 +160,7 @@ pub(crate) fn all() -> Vec<Row> {
         write::rows(),
         constant::rows(),
         mix::rows(),
+        zb::rows(),
         crowd::rows(),
         growth::rows(),
         life::rows(),
