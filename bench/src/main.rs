@@ -64,6 +64,9 @@ struct Options {
     /// The rows with a million tags, repositories and blobs also with --short
     #[arg(long)]
     grow: bool,
+    /// The rows with skopeo and crane too, if they are installed
+    #[arg(long)]
+    clients: bool,
     /// Also write all figures, every sample included, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -82,6 +85,7 @@ impl Options {
     fn wants(&self, extra: Extra) -> bool {
         match extra {
             Extra::Growth => self.grow || !self.short,
+            Extra::Clients => self.clients,
             Extra::Long => !self.short,
         }
     }

@@ -17,7 +17,7 @@ use crate::http::{Request, Sink};
 use crate::load::{self, Bound, Load, Sample};
 use crate::process;
 use crate::random::Random;
-use crate::registry::{self, ACCEPT, Blob, Upload, empty_index};
+use crate::registry::{self, ACCEPT, Blob, INDEX_TYPE, Upload, empty_index};
 use crate::seed::{WRITE, repository_name, tag_name};
 use crate::server::Server;
 use crate::unit::Unit;
@@ -205,7 +205,7 @@ fn tags(server: &Server, pass: &Pass<'_>, count: u64) -> anyhow::Result<Sample> 
             "GET",
             server.address(),
             &target,
-            &[("Accept", &*format!("{INDEX}, {ACCEPT}"))],
+            &[("Accept", &*format!("{INDEX_TYPE}, {ACCEPT}"))],
         )
     };
     if pass.round == 0 {
@@ -224,8 +224,6 @@ fn tags(server: &Server, pass: &Pass<'_>, count: u64) -> anyhow::Result<Sample> 
         })
     })
 }
-
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Something is pushed before, and is there afterwards.
 fn after_kill(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {

@@ -1,5 +1,6 @@
 //! The rows of the table: one kind of work each.
 
+mod clients;
 mod cold;
 mod constant;
 mod crowd;
@@ -43,6 +44,8 @@ pub(crate) struct Row {
 pub(crate) enum Extra {
     /// Stores with a million entries.
     Growth,
+    /// Clients that have to be installed.
+    Clients,
     /// What a short run can do without.
     Long,
 }
@@ -162,6 +165,7 @@ pub(crate) fn all() -> Vec<Row> {
         mix::rows(),
         zb::rows(),
         crowd::rows(),
+        clients::rows(),
         growth::rows(),
         life::rows(),
     ];
