@@ -20,6 +20,8 @@ pub(crate) enum Goal {
     CheaperThan(Kind, f64),
     /// Processor time is so many times what Orlop took in the row of that name, or less.
     NoDearer(String, f64),
+    /// The figure is so many times as bad as Orlop's in the row of that name, or better.
+    NoWorse(String, f64),
     /// Anonymous memory grows by no more bytes between the halves of a sample.
     Flat(i64),
 }
@@ -116,6 +118,16 @@ impl Goal {
                     reached: share <= *times,
                     expected: format!("processor time of {times} × {row:?} or less"),
                     found: format!("{share:.2} ×"),
+                }
+            }
+            Self::NoWorse(row, times) => {
+                let other = all.iter().find(|outcome| outcome.name == *row)?;
+                let ours = ours.value.median;
+                let worse = outcome.unit.lead(other.of(Kind::Orlop)?.value.median, ours);
+                Finding {
+                    reached: worse <= *times,
+                    expected: format!("at most {times} × as bad as {row:?}"),
+                    found: format!("{worse:.2} ×"),
                 }
             }
             &Self::Flat(limit) => {

@@ -3,21 +3,26 @@
 
 #![forbid(unsafe_code)]
 
+mod arrivals;
+mod background;
 mod bare;
 mod content;
 mod cores;
 mod fleet;
 mod goal;
+mod grown;
 mod http;
 mod load;
 mod outcome;
 mod peers;
 mod process;
+mod random;
 mod registry;
 mod report;
 mod rows;
 mod seed;
 mod server;
+mod trace;
 mod unit;
 
 use std::fs;
@@ -35,13 +40,14 @@ use crate::fleet::Fleet;
 use crate::outcome::{Figures, Outcome};
 use crate::peers::{Peer, Programs};
 use crate::registry::Shelf;
-use crate::rows::{Pass, Row, Scale};
+use crate::rows::{Extra, Pass, Row, Scale};
 use crate::seed::Seed;
 use crate::server::Kind;
 
 /// Measures Orlop beside other registries and nginx, all on loopback, and prints ratios.
 #[derive(Parser)]
 #[command(name = "orlop-bench", version, args_conflicts_with_subcommands = true)]
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 struct Options {
     #[command(subcommand)]
     part: Option<Part>,
@@ -56,6 +62,12 @@ struct Options {
     /// Only rows whose name contains this
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
+    /// The rows with a million tags, repositories and blobs also with --short
+    #[arg(long)]
+    grow: bool,
+    /// The rows with skopeo and crane too, if they are installed
+    #[arg(long)]
+    clients: bool,
     /// Also write all figures, every sample included, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -81,6 +93,16 @@ enum Part {
     Bare { address: SocketAddr, folder: PathBuf },
 }
 
+impl Options {
+    fn wants(&self, extra: Extra) -> bool {
+        match extra {
+            Extra::Growth => self.grow || !self.short,
+            Extra::Clients => self.clients,
+            Extra::Long => !self.short,
+        }
+    }
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     match &options.part {
@@ -95,7 +117,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
     let scale = if options.short { Scale::short() } else { Scale::full() };
-    let rows = chosen_rows(&scale, options.only.as_deref())?;
+    let mut rows = chosen_rows(options, &scale)?;
     let rounds = options.rounds.unwrap_or(if options.short { 3 } else { 7 });
     let peers = options.programs.find(|kind| rows.iter().any(|row| row.suits(kind)))?;
     let cores = Cores::choose(options.unpinned)?;
@@ -107,15 +129,17 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     let mut fleet = Fleet::new(&peers, folder.path(), cores, &seed)?;
     let shelf = Shelf::default();
     let mut outcomes = Vec::new();
-    let mut done = 0;
-    for together in rows.chunk_by(Row::runs_with) {
-        for row in together {
+    while !rows.is_empty() {
+        let count = rows.chunk_by(Row::runs_with).next().map_or(0, <[Row]>::len);
+        let together: Vec<Row> = rows.drain(..count).collect();
+        for row in &together {
             eprintln!("{:4} s  {}", begin.elapsed().as_secs(), row.name);
         }
-        fleet.gather(together)?;
-        outcomes.extend(run(together, &mut fleet, rounds, &scale, &seed, &shelf)?);
-        done += together.len();
-        fleet.release(rows.get(done..).unwrap_or_default())?;
+        fleet.gather(&together)?;
+        outcomes.extend(run(&together, &mut fleet, rounds, &scale, &seed, &shelf)?);
+        // What rows have made lies in the folders of the servers, so it goes first.
+        drop(together);
+        fleet.release(&rows)?;
     }
 
     let kinds: Vec<Kind> = peers.iter().map(|peer| peer.kind).collect();
@@ -154,8 +178,10 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn chosen_rows(scale: &Scale, only: Option<&str>) -> anyhow::Result<Vec<Row>> {
+fn chosen_rows(options: &Options, scale: &Scale) -> anyhow::Result<Vec<Row>> {
+    let only = options.only.as_deref();
     let mut rows = rows::all(scale);
+    rows.retain(|row| row.extra.is_none_or(|extra| options.wants(extra)));
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
     rows.retain(|row| only.is_none_or(|part| row.name.contains(part)));
     ensure!(

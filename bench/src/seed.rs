@@ -2,12 +2,12 @@
 //! 10,000 tags and 10,000 repositories.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use crate::content::digest_of;
-use crate::http::{Request, Sink};
+use crate::http::{Client, Request, Sink};
 use crate::load::{self, Bound, Load};
 use crate::registry::{self, Blob, Upload};
 use crate::server::{Kind, Server};
@@ -50,7 +50,8 @@ impl Seed {
         Self { small, medium, manifest, manifest_digest, config, write_layers }
     }
 
-    /// A new manifest whose config and five layers are in [`WRITE`].
+    /// A new manifest whose config and five layers are in [`WRITE`], and wherever
+    /// [`Seed::fill_image`] has put them.
     pub(crate) fn manifest_to_push(&self, note: &str) -> Vec<u8> {
         registry::manifest((&self.config.1, self.config.0.len()), &self.write_layers, note)
     }
@@ -60,13 +61,23 @@ impl Seed {
         if server.kind().is_registry() { self.push_all(server) } else { self.write_files(server) }
     }
 
+    /// Pushes the blobs of [`Seed::manifest_to_push`], where there is something to push to.
+    pub(crate) fn fill_image(&self, server: &Server, repository: &str) -> anyhow::Result<()> {
+        if !server.kind().is_registry() {
+            return Ok(());
+        }
+        let client = &mut server.client();
+        registry::push_bytes(client, repository, &self.config.1, &self.config.0)?;
+        for layer in &self.write_layers {
+            registry::push(client, repository, layer, Upload::Monolithic)?;
+        }
+        Ok(())
+    }
+
     fn push_all(&self, server: &Server) -> anyhow::Result<()> {
         let client = &mut server.client();
         for repository in [READ, WRITE] {
-            registry::push_bytes(client, repository, &self.config.1, &self.config.0)?;
-            for layer in &self.write_layers {
-                registry::push(client, repository, layer, Upload::Monolithic)?;
-            }
+            self.fill_image(server, repository)?;
         }
         let put = registry::manifest_put(server.address(), READ, TAG, &self.manifest);
         client.send(&put, Sink::Discard)?.expect(201, "PUT of a manifest")?;
@@ -106,11 +117,42 @@ pub(crate) fn ensure_blob(server: &Server, repository: &str, blob: &Blob) -> any
     Ok(())
 }
 
-/// Makes the tags and repositories of the list rows: in docker-registry's store directly, as that
-/// takes it minutes otherwise; through the API elsewhere.
+/// Makes tags, each with its manifest: as files where that is much faster, through the API
+/// elsewhere.
+pub(crate) fn fill_tags(
+    server: &Server,
+    repository: &str,
+    count: u64,
+    manifest: impl Fn(u64) -> Vec<u8> + Sync,
+) -> anyhow::Result<()> {
+    let by_number = |number| (tag_name(number), manifest(number));
+    if has_distribution_layout(server.kind()) {
+        let layout = Layout::of(server);
+        return (0..count)
+            .map(by_number)
+            .try_for_each(|(tag, manifest)| layout.write_tag(repository, &tag, &manifest))
+            .context("cannot write tags into a store");
+    }
+    if !server.kind().is_registry() {
+        let folder = server.data().join("v2").join(repository).join("manifests");
+        fs::create_dir_all(&folder)?;
+        return Ok((0..count)
+            .map(by_number)
+            .try_for_each(|(tag, manifest)| fs::write(folder.join(tag), manifest))?);
+    }
+    in_parallel(server, count, |client, number| {
+        let (tag, manifest) = by_number(number);
+        let put = registry::manifest_put(client.address(), repository, &tag, &manifest);
+        client.send(&put, Sink::Discard)?.expect(201, "PUT of a manifest")?;
+        Ok(())
+    })
+}
+
+/// Makes the tags and repositories of the list rows: as files where that is much faster, through
+/// the API elsewhere.
 pub(crate) fn fill_lists(server: &Server) -> anyhow::Result<()> {
     if has_distribution_layout(server.kind()) {
-        return write_lists(&server.data()).context("cannot write lists into a store");
+        return write_lists(&Layout::of(server)).context("cannot write lists into a store");
     }
     if server.kind().is_registry() { push_lists(server) } else { Ok(()) }
 }
@@ -123,19 +165,43 @@ fn has_distribution_layout(kind: Kind) -> bool {
 
 fn push_lists(server: &Server) -> anyhow::Result<()> {
     let index = registry::empty_index();
+    in_parallel(server, LIST_LENGTH, |client, number| {
+        for (repository, tag) in [(TAGS, &*tag_name(number)), (&*repository_name(number), TAG)] {
+            let put = registry::index_put(client.address(), repository, tag, &index);
+            client.send(&put, Sink::Discard)?.expect(201, "PUT of an index")?;
+        }
+        Ok(())
+    })
+}
+
+fn write_lists(layout: &Layout) -> anyhow::Result<()> {
+    let index = registry::empty_index();
+    let digest = layout.write_manifest(TAGS, &index)?;
+    // Only what the lists look at: every file more makes filling and removing slower.
+    for number in 0..LIST_LENGTH {
+        layout.link_tag(TAGS, &tag_name(number), &digest)?;
+        fs::create_dir_all(layout.repository(&repository_name(number)).join("_layers"))?;
+    }
+    Ok(())
+}
+
+/// Does `work` for every number below `count`, on several connections.
+pub(crate) fn in_parallel(
+    server: &Server,
+    count: u64,
+    work: impl Fn(&mut Client, u64) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<()> {
     let load = Load {
         connections: usize::try_from(SEEDING_CONNECTIONS)?,
-        bound: Bound::Count(LIST_LENGTH.div_ceil(SEEDING_CONNECTIONS)),
+        bound: Bound::Count(count.div_ceil(SEEDING_CONNECTIONS)),
     };
     load::run(server, load, |connection| {
         let mut client = server.client();
-        let index = &index;
+        let work = &work;
         Ok(move |number: u64| {
             let number = number * SEEDING_CONNECTIONS + connection as u64;
-            for (repository, tag) in [(TAGS, &*tag_name(number)), (&*repository_name(number), TAG)]
-            {
-                let put = registry::index_put(server.address(), repository, tag, index);
-                client.send(&put, Sink::Discard)?.expect(201, "PUT of an index")?;
+            if number < count {
+                work(&mut client, number)?;
             }
             Ok(0)
         })
@@ -143,29 +209,48 @@ fn push_lists(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_lists(root: &Path) -> anyhow::Result<()> {
-    let index = registry::empty_index();
-    let digest = digest_of(&index);
-    let hex = digest.trim_start_matches("sha256:");
-    let version = root.join("docker/registry/v2");
-    let blob = version.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
-    fs::create_dir_all(&blob)?;
-    fs::write(blob.join("data"), &index)?;
-    // Only what the lists look at: every file more makes filling and removing slower.
-    let repositories = version.join("repositories");
-    for number in 0..LIST_LENGTH {
-        let tag = repositories.join(TAGS).join("_manifests/tags").join(tag_name(number));
-        fs::create_dir_all(tag.join("current"))?;
-        fs::write(tag.join("current/link"), &digest)?;
-        fs::create_dir_all(repositories.join(repository_name(number)).join("_layers"))?;
+/// A store's folder in the layout of distribution.
+struct Layout(PathBuf);
+
+impl Layout {
+    fn of(server: &Server) -> Self {
+        Self(server.data().join("docker/registry/v2"))
     }
-    Ok(())
+
+    fn repository(&self, name: &str) -> PathBuf {
+        self.0.join("repositories").join(name)
+    }
+
+    fn write_tag(&self, repository: &str, tag: &str, manifest: &[u8]) -> anyhow::Result<()> {
+        let digest = self.write_manifest(repository, manifest)?;
+        self.link_tag(repository, tag, &digest)
+    }
+
+    /// Returns the manifest's digest.
+    fn write_manifest(&self, repository: &str, manifest: &[u8]) -> anyhow::Result<String> {
+        let digest = digest_of(manifest);
+        let hex = digest.trim_start_matches("sha256:");
+        let blob = self.0.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
+        fs::create_dir_all(&blob)?;
+        fs::write(blob.join("data"), manifest)?;
+        let revisions = self.repository(repository).join("_manifests/revisions/sha256");
+        fs::create_dir_all(revisions.join(hex))?;
+        fs::write(revisions.join(hex).join("link"), &digest)?;
+        Ok(digest)
+    }
+
+    fn link_tag(&self, repository: &str, tag: &str, digest: &str) -> anyhow::Result<()> {
+        let current = self.repository(repository).join("_manifests/tags").join(tag).join("current");
+        fs::create_dir_all(&current)?;
+        fs::write(current.join("link"), digest)?;
+        Ok(())
+    }
 }
 
-fn tag_name(number: u64) -> String {
+pub(crate) fn tag_name(number: u64) -> String {
     format!("v{number:06}")
 }
 
-fn repository_name(number: u64) -> String {
+pub(crate) fn repository_name(number: u64) -> String {
     format!("catalog/r{number:06}")
 }

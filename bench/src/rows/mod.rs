@@ -1,9 +1,18 @@
 //! The rows of the table: one kind of work each.
 
+mod clients;
+mod cold;
+mod constant;
+mod crowd;
+mod growth;
 mod life;
 mod list;
+mod mix;
+mod popular;
+mod range;
 mod read;
 mod write;
+mod zb;
 
 use std::time::Duration;
 
@@ -12,6 +21,7 @@ use crate::load::{Bound, Load, Sample};
 use crate::registry::Shelf;
 use crate::seed::Seed;
 use crate::server::{Kind, Server, Setup};
+use crate::trace::Extent;
 use crate::unit::Unit;
 
 const MIB: u64 = 1 << 20;
@@ -29,8 +39,21 @@ pub(crate) struct Row {
     pub(crate) needs_lists: bool,
     /// One round is enough, as each costs much and memory does not scatter.
     pub(crate) once: bool,
+    /// Why it does not always run.
+    pub(crate) extra: Option<Extra>,
     pub(crate) goals: Vec<Goal>,
     work: Work,
+}
+
+/// A kind of rows that take long, and that not every run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra {
+    /// Stores with a million entries.
+    Growth,
+    /// Clients that have to be installed.
+    Clients,
+    /// What a short run can do without.
+    Long,
 }
 
 type Work = Box<dyn Fn(&mut Server, &Pass<'_>) -> anyhow::Result<Sample>>;
@@ -60,6 +83,10 @@ pub(crate) struct Scale {
     pub(crate) pushes: &'static [(u64, usize)],
     /// Bytes of each layer in the memory row.
     pub(crate) layer: u64,
+    /// Whether peers take part where many come at once: they take minutes for it.
+    pub(crate) peers_with_crowds: bool,
+    /// Of the replayed production workload.
+    pub(crate) mix: Extent,
 }
 
 impl Scale {
@@ -77,6 +104,8 @@ impl Scale {
             volume: 4096 * MIB,
             pushes: &[(1024 * MIB, 1), (1024 * MIB, 4), (256 * MIB, 16)],
             layer: 1024 * MIB,
+            peers_with_crowds: true,
+            mix: Extent { requests: 4_000, divisor: 8 },
         }
     }
 
@@ -88,6 +117,8 @@ impl Scale {
             volume: 2048 * MIB,
             pushes: &[(64 * MIB, 1), (8 * MIB, 16)],
             layer: 64 * MIB,
+            peers_with_crowds: false,
+            mix: Extent { requests: 600, divisor: 32 },
         }
     }
 
@@ -110,6 +141,7 @@ impl Row {
             turns: None,
             needs_lists: false,
             once: false,
+            extra: None,
             goals: vec![Goal::Ahead(1.0)],
             work: Box::new(work),
         }
@@ -118,6 +150,16 @@ impl Row {
     /// nginx can do it too.
     fn static_files(self) -> Self {
         self.with(Kind::Nginx)
+    }
+
+    /// Only Orlop can do it in bearable time, or at all.
+    fn ours(self) -> Self {
+        Self { kinds: vec![Kind::Orlop], ..self }
+    }
+
+    /// Not in every run.
+    fn only(self, extra: Extra) -> Self {
+        Self { extra: Some(extra), ..self }
     }
 
     fn with(mut self, kind: Kind) -> Self {
@@ -169,15 +211,22 @@ impl Row {
 
 /// All rows, in the order in which they run: the ones that restart the servers last.
 pub(crate) fn all(scale: &Scale) -> Vec<Row> {
-    [
+    let rows = [
         read::rows(scale),
         read::access_rows(),
         read::tls_rows(scale),
+        range::rows(),
+        popular::rows(),
+        cold::rows(),
         list::rows(),
         write::rows(scale),
+        constant::rows(),
+        mix::rows(),
+        zb::rows(),
+        crowd::rows(scale),
+        clients::rows(),
+        growth::rows(),
         life::rows(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    rows.into_iter().flatten().collect()
 }
