@@ -215,7 +215,7 @@ pub(crate) fn all(scale: &Scale) -> Vec<Row> {
         read::rows(scale),
         read::access_rows(),
         read::tls_rows(scale),
-        range::rows(),
+        range::rows(scale),
         popular::rows(),
         cold::rows(),
         list::rows(),

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, ensure};
 
-use super::{Extra, Pass, Row};
+use super::read::size;
+use super::{Extra, Pass, Row, Scale};
+use crate::goal::Goal;
 use crate::http::{Request, Sink};
 use crate::load::{self, Sample};
 use crate::random::Random;
@@ -23,16 +25,27 @@ const PLACES: usize = 256;
 /// The blob is large, and hashed once for all rows.
 type Large = Rc<OnceCell<Blob>>;
 
-pub(super) fn rows() -> Vec<Row> {
+pub(super) fn rows(scale: &Scale) -> Vec<Row> {
     let large = Large::default();
     vec![
-        row("range GET 4 KiB", &large, 4 * KIB, 1),
-        row("range GET 64 KiB", &large, 64 * KIB, 1).only(Extra::Long),
-        row("range GET 1 MiB", &large, 1024 * KIB, 1),
+        single(scale, &large, 4 * KIB),
+        single(scale, &large, 64 * KIB).only(Extra::Long),
+        single(scale, &large, 1024 * KIB),
         // zot knows single ranges only.
         row("range GET 8 × 4 KiB", &large, 4 * KIB, 8).without(Kind::Zot),
         row("range GET 8 × 64 KiB", &large, 64 * KIB, 8).without(Kind::Zot).only(Extra::Long),
     ]
+}
+
+/// As cheap as a whole blob of that size.
+fn single(scale: &Scale, large: &Large, length: usize) -> Row {
+    let length_name = size(length as u64);
+    let whole = scale
+        .small_pulls
+        .last()
+        .map(|connections| Goal::NoDearer(format!("blob GET {length_name} (c{connections})"), 1.1));
+    let goals: Vec<Goal> = whole.into_iter().chain([Goal::Ahead(1.0)]).collect();
+    row(&format!("range GET {length_name}"), large, length, 1).goals(goals)
 }
 
 fn row(name: &str, large: &Large, length: usize, parts: usize) -> Row {
