@@ -76,6 +76,8 @@ fn copy(skopeo: &Path, server: &Server, pass: &Pass<'_>, way: Way) -> anyhow::Re
     let run = |from: &str, to: &str| {
         let mut command = Command::new(skopeo);
         command.args(["--insecure-policy", "copy", "--all", "--quiet"]);
+        // It would compress layers that it cannot mount, and so make another image.
+        command.arg("--preserve-digests");
         command.args(["--src-tls-verify=false", "--dest-tls-verify=false", from, to]);
         time(server, command)
     };
