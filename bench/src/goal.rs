@@ -181,4 +181,17 @@ mod tests {
         let password = outcome("password", goals, [(Kind::Orlop, 1.2), (Kind::Nginx, 1.0)]);
         assert_eq!(judge(&[open, password]).missed.len(), 1);
     }
+
+    #[test]
+    fn large_stores_may_be_little_slower_than_small_ones() {
+        let pages = |name: &str, goals, p99| {
+            let sample = Sample { operations: 10, seconds: 1.0, p99, ..Sample::default() };
+            let servers = vec![Figures::new(Kind::Orlop, Unit::Tail, vec![sample])];
+            Outcome { name: name.to_owned(), unit: Unit::Tail, goals, servers }
+        };
+        let goals = [2.0, 1.9].map(|times| Goal::NoWorse("small".to_owned(), times));
+        let verdict =
+            judge(&[pages("small", Vec::new(), 1.0), pages("large", goals.to_vec(), 2.0)]);
+        assert_eq!((verdict.reached, verdict.missed.len()), (1, 1));
+    }
 }

@@ -56,7 +56,7 @@ struct Options {
     /// Rounds over all servers for each row [default: 7; with --short 3]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Short samples: the whole run takes about five minutes
+    /// Short samples: the whole run takes about eight minutes
     #[arg(long)]
     short: bool,
     /// Only rows whose name contains this

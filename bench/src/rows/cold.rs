@@ -39,6 +39,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new(UNDISTURBED, Unit::Tail, heads).static_files().only(Extra::Long).goals([]),
         Row::new("blob HEAD at 300/s while cold blobs are read", Unit::Tail, heads_meanwhile)
             .static_files()
+            .only(Extra::Long)
             .goals([Goal::NoWorse(UNDISTURBED.to_owned(), 2.0)]),
     ]
 }

@@ -113,7 +113,7 @@ impl Scale {
         Self {
             sample: Duration::from_millis(400),
             small_pulls: &[8],
-            pulls: &[(100 * MIB, 1), (100 * MIB, 8)],
+            pulls: &[(100 * MIB, 8)],
             volume: 2048 * MIB,
             pushes: &[(64 * MIB, 1), (8 * MIB, 16)],
             layer: 64 * MIB,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::{Pass, Row, Scale};
+use super::{Extra, Pass, Row, Scale};
 use crate::content::name_of;
 use crate::goal::Goal;
 use crate::http::{Request, Sink};
@@ -32,7 +32,7 @@ pub(super) fn rows(scale: &Scale) -> Vec<Row> {
         metadata("blob HEAD, not there", Ask::Missing, missing_blob),
         row("manifest GET, new connection each", Ask::Once, manifest_by_tag, 8)
             .goals([Goal::Ahead(3.0)]),
-        row("blob GET 4 KiB, new connection each", Ask::Once, small_blob, 8),
+        row("blob GET 4 KiB, new connection each", Ask::Once, small_blob, 8).only(Extra::Long),
     ];
     rows.extend(scale.small_pulls.iter().map(|&connections| {
         row("blob GET 4 KiB", Ask::Get, small_blob, connections)
@@ -70,7 +70,8 @@ pub(super) fn tls_rows(scale: &Scale) -> Vec<Row> {
     let per_byte = [Goal::CpuAtMost(Kind::Nginx, 0.75), Goal::CheaperThan(Kind::Distribution, 1.0)];
     let medium = row("blob GET 1 MiB", Ask::Get, |pass| blob(pass, MIB), 8);
     let large = scale.pulls.iter().filter(|&&(_, connections)| connections == 8);
-    let large = large.map(|&(length, connections)| bandwidth(length, connections));
+    let large =
+        large.map(|&(length, connections)| bandwidth(length, connections).only(Extra::Long));
     let more = std::iter::once(medium).chain(large).map(|row| row.goals(per_byte.clone()));
     let by_tls = |row: Row| Row { name: format!("TLS, {}", row.name), ..row }.over(Setup::Tls);
     small.into_iter().chain(more).map(by_tls).collect()
@@ -91,10 +92,8 @@ pub(super) fn access_rows() -> Vec<Row> {
         let password = of(Setup::Password, "password").goals(goals.clone());
         [open, password, of(Setup::Token, "token").goals(goals)]
     };
-    [three("manifest GET by tag", manifest_by_tag), three("blob GET 4 KiB", small_blob)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let blobs = three("blob GET 4 KiB", small_blob).map(|row| row.only(Extra::Long));
+    three("manifest GET by tag", manifest_by_tag).into_iter().chain(blobs).collect()
 }
 
 /// Processor time: at most so many times nginx's, and so many times less than distribution's.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::read::size;
-use super::{Pass, Row, Scale};
+use super::{Extra, Pass, Row, Scale};
 use crate::content::{Content, digest_of, name_of};
 use crate::cores::Cores;
 use crate::goal::Goal;
@@ -23,7 +23,7 @@ pub(super) fn rows(scale: &Scale) -> Vec<Row> {
         rows.extend(scale.pushes.iter().map(|&load| large(name, load, upload)));
     }
     if let Some(&one) = scale.pushes.first() {
-        rows.push(large("PATCH of 5 MiB each", one, Upload::Chunked));
+        rows.push(large("PATCH of 5 MiB each", one, Upload::Chunked).only(Extra::Long));
         rows.push(overlapping(one));
     }
     let ten_times = [Goal::Ahead(1.0), Goal::RateAtLeast(Kind::Distribution, 10.0)];
@@ -76,7 +76,7 @@ fn memory(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
 
 /// Runs a sample on a server that holds nothing: what others have left in caches is not counted,
 /// the content need not be new, and the disk gets it all back.
-fn on_fresh(
+pub(super) fn on_fresh(
     server: &Server,
     cores: Cores,
     sample: impl FnOnce(&Server) -> anyhow::Result<Sample>,

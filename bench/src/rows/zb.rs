@@ -4,6 +4,7 @@
 use anyhow::ensure;
 use sha2::{Digest as _, Sha256};
 
+use super::write::on_fresh;
 use super::{Extra, Pass, Row};
 use crate::content::name_of;
 use crate::goal::Goal;
@@ -63,7 +64,7 @@ fn push(name: &str, sizes: Sizes, load: Load, upload: Upload) -> Row {
         let mut random = Random::new(0);
         let images: Vec<Vec<Image>> = (0..load.connections)
             .map(|connection| {
-                let label = format!("{label}/{}/{connection}", pass.round);
+                let label = format!("{label}/{connection}");
                 (0..each)
                     .map(|number| {
                         Image::new(pass, &format!("{label}/{number}"), size(sizes, &mut random))
@@ -72,17 +73,19 @@ fn push(name: &str, sizes: Sizes, load: Load, upload: Upload) -> Row {
             })
             .collect();
         rustix::fs::sync();
-        let sample = load::run(server, load, |connection| {
-            let mut client = server.client();
-            let mut images = images.get(connection).into_iter().flatten();
-            Ok(move |_| images.next().map_or(Ok(0), |image| image.push(&mut client, upload)))
-        })?;
-        if pass.round == 0
-            && let Some(image) = images.iter().flatten().next()
-        {
-            image.check(server)?;
-        }
-        Ok(sample)
+        on_fresh(server, server.cores(), |server| {
+            let sample = load::run(server, load, |connection| {
+                let mut client = server.client();
+                let mut images = images.get(connection).into_iter().flatten();
+                Ok(move |_| images.next().map_or(Ok(0), |image| image.push(&mut client, upload)))
+            })?;
+            if pass.round == 0
+                && let Some(image) = images.iter().flatten().next()
+            {
+                image.check(server)?;
+            }
+            Ok(sample)
+        })
     })
 }
 
