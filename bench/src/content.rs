@@ -6,11 +6,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::random::{GOLDEN, mix};
+
 /// How much is made at a time; fits the level 2 cache.
 const PIECE: usize = 256 * 1024;
-
-/// The odd constant of the splitmix64 generator.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A blob that is made when it is needed and never held in memory as a whole.
 #[derive(Clone, Debug)]
@@ -71,6 +70,13 @@ impl Content {
         bytes
     }
 
+    /// What lies at `offset`, a multiple of 8.
+    pub(crate) fn part(&self, offset: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.fill(offset, &mut bytes);
+        bytes
+    }
+
     /// Writes the whole content to a new file.
     pub(crate) fn write_file(&self, path: &Path) -> anyhow::Result<()> {
         use std::io::Write as _;
@@ -112,12 +118,6 @@ pub(crate) fn name_of(hash: Sha256) -> String {
     })
 }
 
-fn mix(mut word: u64) -> u64 {
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +133,12 @@ mod tests {
         assert_eq!(done, Ok(()));
         assert_eq!(joined, content.bytes());
         assert_eq!(content.digest(), digest_of(&joined));
+    }
+
+    #[test]
+    fn a_part_is_what_the_whole_has_there() {
+        let content = Content::new("part", 4096);
+        assert_eq!(content.part(1024, 100), content.bytes()[1024..1124]);
     }
 
     #[test]

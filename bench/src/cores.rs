@@ -2,36 +2,50 @@
 //! not take time from the other.
 
 use anyhow::Context as _;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores of a run; `None` leaves the choice to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores {
+    all: CpuSet,
     server: Option<usize>,
     load: Option<usize>,
 }
 
 impl Cores {
     /// Server and load apart, or (one core only, or `free`) wherever the kernel puts them.
-    pub(crate) fn choose(free: bool) -> Self {
-        let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
-        if free || !several {
-            return Self { server: None, load: None };
-        }
-        Self { server: Some(0), load: Some(1) }
+    pub(crate) fn choose(free: bool) -> anyhow::Result<Self> {
+        let all = sched_getaffinity(None).context("cannot ask for the cores")?;
+        let cores = Self { all, server: Some(0), load: Some(1) };
+        Ok(if free || all.count() < 2 { cores.free() } else { cores })
+    }
+
+    /// The same, with the choice left to the kernel.
+    pub(crate) fn free(self) -> Self {
+        Self { server: None, load: None, ..self }
     }
 
     /// Keeps this thread, and the threads and processes it starts from now on, on the load's core.
     pub(crate) fn pin_load(self) -> anyhow::Result<()> {
-        pin(self.load)
+        self.pin(self.load)
     }
 
     /// Runs `start` on the server's core: a process started in it stays there.
     pub(crate) fn on_server_core<T>(self, start: impl FnOnce() -> T) -> anyhow::Result<T> {
-        pin(self.server)?;
+        self.pin(self.server)?;
         let result = start();
-        pin(self.load)?;
+        self.pin(self.load)?;
         Ok(result)
+    }
+
+    fn pin(self, core: Option<usize>) -> anyhow::Result<()> {
+        let mut set = self.all;
+        if let Some(core) = core {
+            set.clear();
+            set.set(core);
+        }
+        sched_setaffinity(None, &set)
+            .with_context(|| format!("cannot move to core {core:?}; try --unpinned"))
     }
 }
 
@@ -42,12 +56,4 @@ impl std::fmt::Display for Cores {
             _ => write!(text, "server and load not pinned"),
         }
     }
-}
-
-fn pin(core: Option<usize>) -> anyhow::Result<()> {
-    let Some(core) = core else { return Ok(()) };
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot move to core {core}; try --unpinned"))
 }

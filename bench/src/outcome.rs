@@ -13,6 +13,15 @@ pub(crate) struct Outcome {
     pub(crate) servers: Vec<Figures>,
 }
 
+/// The share of the machine that others have used, in the middle of all samples.
+pub(crate) fn foreign(outcomes: &[Outcome]) -> f64 {
+    let figures = outcomes.iter().flat_map(|outcome| &outcome.servers);
+    let samples = figures.flat_map(|figures| &figures.samples);
+    // Some samples, of a server that idles or starts, do not look at it.
+    let loaded = samples.filter(|sample| sample.load_cpu > 0.0);
+    Spread::of(loaded.map(|sample| sample.foreign)).median
+}
+
 /// A row's figures for one server.
 pub(crate) struct Figures {
     pub(crate) kind: Kind,

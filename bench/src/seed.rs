@@ -2,12 +2,12 @@
 //! 10,000 tags and 10,000 repositories.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
 use crate::content::digest_of;
-use crate::http::Sink;
+use crate::http::{Client, Request, Sink};
 use crate::load::{self, Bound, Load};
 use crate::registry::{self, Blob, Upload};
 use crate::server::{Kind, Server};
@@ -24,14 +24,12 @@ pub(crate) const TAG: &str = "latest";
 pub(crate) const LIST_LENGTH: u64 = 10_000;
 
 const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
 const SEEDING_CONNECTIONS: u64 = 16;
 
 /// The content of the repositories that are read from and pushed to.
 pub(crate) struct Seed {
     pub(crate) small: Blob,
     pub(crate) medium: Blob,
-    pub(crate) large: Blob,
     pub(crate) manifest: Vec<u8>,
     pub(crate) manifest_digest: String,
     config: (Vec<u8>, String),
@@ -42,19 +40,18 @@ impl Seed {
     pub(crate) fn new() -> Self {
         let small = Blob::new("small", 4 * KIB);
         let medium = Blob::new("medium", 64 * KIB);
-        let large = Blob::new("large", 256 * MIB);
         let others = [Blob::new("fourth", 16 * KIB), Blob::new("fifth", 16 * KIB)];
         let write_layers =
             [&[small.clone(), medium.clone(), Blob::new("sixth", 16 * KIB)], others.as_slice()]
                 .concat();
         let config = registry::config();
-        let layers = [&[small.clone(), medium.clone(), large.clone()], others.as_slice()].concat();
-        let manifest = registry::manifest((&config.1, config.0.len()), &layers, "read");
+        let manifest = registry::manifest((&config.1, config.0.len()), &write_layers, "read");
         let manifest_digest = digest_of(&manifest);
-        Self { small, medium, large, manifest, manifest_digest, config, write_layers }
+        Self { small, medium, manifest, manifest_digest, config, write_layers }
     }
 
-    /// A new manifest whose config and five layers are in [`WRITE`].
+    /// A new manifest whose config and five layers are in [`WRITE`], and wherever
+    /// [`Seed::fill_image`] has put them.
     pub(crate) fn manifest_to_push(&self, note: &str) -> Vec<u8> {
         registry::manifest((&self.config.1, self.config.0.len()), &self.write_layers, note)
     }
@@ -64,15 +61,24 @@ impl Seed {
         if server.kind().is_registry() { self.push_all(server) } else { self.write_files(server) }
     }
 
+    /// Pushes the blobs of [`Seed::manifest_to_push`], where there is something to push to.
+    pub(crate) fn fill_image(&self, server: &Server, repository: &str) -> anyhow::Result<()> {
+        if !server.kind().is_registry() {
+            return Ok(());
+        }
+        let client = &mut server.client();
+        registry::push_bytes(client, repository, &self.config.1, &self.config.0)?;
+        for layer in &self.write_layers {
+            registry::push(client, repository, layer, Upload::Monolithic)?;
+        }
+        Ok(())
+    }
+
     fn push_all(&self, server: &Server) -> anyhow::Result<()> {
         let client = &mut server.client();
         for repository in [READ, WRITE] {
-            registry::push_bytes(client, repository, &self.config.1, &self.config.0)?;
-            for layer in &self.write_layers {
-                registry::push(client, repository, layer, Upload::Monolithic)?;
-            }
+            self.fill_image(server, repository)?;
         }
-        registry::push(client, READ, &self.large, Upload::Monolithic)?;
         let put = registry::manifest_put(server.address(), READ, TAG, &self.manifest);
         client.send(&put, Sink::Discard)?.expect(201, "PUT of a manifest")?;
         Ok(())
@@ -84,7 +90,7 @@ impl Seed {
         let manifests = repository.join("manifests");
         fs::create_dir_all(&blobs)?;
         fs::create_dir_all(&manifests)?;
-        for blob in [&self.small, &self.medium, &self.large] {
+        for blob in [&self.small, &self.medium] {
             blob.content.write_file(&blobs.join(&blob.digest))?;
         }
         fs::write(manifests.join(TAG), &self.manifest)?;
@@ -93,33 +99,109 @@ impl Seed {
     }
 }
 
-/// Makes the tags and repositories of the list rows: in docker-registry's store directly, as that
-/// takes it minutes otherwise; through the API elsewhere.
-pub(crate) fn fill_lists(server: &Server) -> anyhow::Result<()> {
-    match server.kind() {
-        Kind::Orlop => push_lists(server),
-        Kind::DockerRegistry => {
-            write_lists(&server.data()).context("cannot write into docker-registry's store")
-        }
-        Kind::Nginx => Ok(()),
+/// Makes sure that the repository has this blob.
+pub(crate) fn ensure_blob(server: &Server, repository: &str, blob: &Blob) -> anyhow::Result<()> {
+    let target = format!("/v2/{repository}/blobs/{}", blob.digest);
+    let mut client = server.client();
+    let head = Request::new("HEAD", server.address(), &target, &[]);
+    if client.send(&head, Sink::Discard)?.status == 200 {
+        return Ok(());
     }
+    if server.kind().is_registry() {
+        registry::push(&mut client, repository, blob, Upload::Monolithic)?;
+    } else {
+        let folder = server.data().join("v2").join(repository).join("blobs");
+        fs::create_dir_all(&folder)?;
+        blob.content.write_file(&folder.join(&blob.digest))?;
+    }
+    Ok(())
+}
+
+/// Makes tags, each with its manifest: as files where that is much faster, through the API
+/// elsewhere.
+pub(crate) fn fill_tags(
+    server: &Server,
+    repository: &str,
+    count: u64,
+    manifest: impl Fn(u64) -> Vec<u8> + Sync,
+) -> anyhow::Result<()> {
+    let by_number = |number| (tag_name(number), manifest(number));
+    if has_distribution_layout(server.kind()) {
+        let layout = Layout::of(server);
+        return (0..count)
+            .map(by_number)
+            .try_for_each(|(tag, manifest)| layout.write_tag(repository, &tag, &manifest))
+            .context("cannot write tags into a store");
+    }
+    if !server.kind().is_registry() {
+        let folder = server.data().join("v2").join(repository).join("manifests");
+        fs::create_dir_all(&folder)?;
+        return Ok((0..count)
+            .map(by_number)
+            .try_for_each(|(tag, manifest)| fs::write(folder.join(tag), manifest))?);
+    }
+    in_parallel(server, count, |client, number| {
+        let (tag, manifest) = by_number(number);
+        let put = registry::manifest_put(client.address(), repository, &tag, &manifest);
+        client.send(&put, Sink::Discard)?.expect(201, "PUT of a manifest")?;
+        Ok(())
+    })
+}
+
+/// Makes the tags and repositories of the list rows: as files where that is much faster, through
+/// the API elsewhere.
+pub(crate) fn fill_lists(server: &Server) -> anyhow::Result<()> {
+    if has_distribution_layout(server.kind()) {
+        return write_lists(&Layout::of(server)).context("cannot write lists into a store");
+    }
+    if server.kind().is_registry() { push_lists(server) } else { Ok(()) }
+}
+
+/// Whether files may be written into the store while the server runs, so that a peer is filled in
+/// seconds and not in minutes.
+fn has_distribution_layout(kind: Kind) -> bool {
+    matches!(kind, Kind::DockerRegistry | Kind::Distribution)
 }
 
 fn push_lists(server: &Server) -> anyhow::Result<()> {
     let index = registry::empty_index();
+    in_parallel(server, LIST_LENGTH, |client, number| {
+        for (repository, tag) in [(TAGS, &*tag_name(number)), (&*repository_name(number), TAG)] {
+            let put = registry::index_put(client.address(), repository, tag, &index);
+            client.send(&put, Sink::Discard)?.expect(201, "PUT of an index")?;
+        }
+        Ok(())
+    })
+}
+
+fn write_lists(layout: &Layout) -> anyhow::Result<()> {
+    let index = registry::empty_index();
+    let digest = layout.write_manifest(TAGS, &index)?;
+    // Only what the lists look at: every file more makes filling and removing slower.
+    for number in 0..LIST_LENGTH {
+        layout.link_tag(TAGS, &tag_name(number), &digest)?;
+        fs::create_dir_all(layout.repository(&repository_name(number)).join("_layers"))?;
+    }
+    Ok(())
+}
+
+/// Does `work` for every number below `count`, on several connections.
+pub(crate) fn in_parallel(
+    server: &Server,
+    count: u64,
+    work: impl Fn(&mut Client, u64) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<()> {
     let load = Load {
         connections: usize::try_from(SEEDING_CONNECTIONS)?,
-        bound: Bound::Count(LIST_LENGTH.div_ceil(SEEDING_CONNECTIONS)),
+        bound: Bound::Count(count.div_ceil(SEEDING_CONNECTIONS)),
     };
     load::run(server, load, |connection| {
         let mut client = server.client();
-        let index = &index;
+        let work = &work;
         Ok(move |number: u64| {
             let number = number * SEEDING_CONNECTIONS + connection as u64;
-            for (repository, tag) in [(TAGS, &*tag_name(number)), (&*repository_name(number), TAG)]
-            {
-                let put = registry::index_put(server.address(), repository, tag, index);
-                client.send(&put, Sink::Discard)?.expect(201, "PUT of an index")?;
+            if number < count {
+                work(&mut client, number)?;
             }
             Ok(0)
         })
@@ -127,29 +209,48 @@ fn push_lists(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_lists(root: &Path) -> anyhow::Result<()> {
-    let index = registry::empty_index();
-    let digest = digest_of(&index);
-    let hex = digest.trim_start_matches("sha256:");
-    let version = root.join("docker/registry/v2");
-    let blob = version.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
-    fs::create_dir_all(&blob)?;
-    fs::write(blob.join("data"), &index)?;
-    // Only what the lists look at: every file more makes filling and removing slower.
-    let repositories = version.join("repositories");
-    for number in 0..LIST_LENGTH {
-        let tag = repositories.join(TAGS).join("_manifests/tags").join(tag_name(number));
-        fs::create_dir_all(tag.join("current"))?;
-        fs::write(tag.join("current/link"), &digest)?;
-        fs::create_dir_all(repositories.join(repository_name(number)).join("_layers"))?;
+/// A store's folder in the layout of distribution.
+struct Layout(PathBuf);
+
+impl Layout {
+    fn of(server: &Server) -> Self {
+        Self(server.data().join("docker/registry/v2"))
     }
-    Ok(())
+
+    fn repository(&self, name: &str) -> PathBuf {
+        self.0.join("repositories").join(name)
+    }
+
+    fn write_tag(&self, repository: &str, tag: &str, manifest: &[u8]) -> anyhow::Result<()> {
+        let digest = self.write_manifest(repository, manifest)?;
+        self.link_tag(repository, tag, &digest)
+    }
+
+    /// Returns the manifest's digest.
+    fn write_manifest(&self, repository: &str, manifest: &[u8]) -> anyhow::Result<String> {
+        let digest = digest_of(manifest);
+        let hex = digest.trim_start_matches("sha256:");
+        let blob = self.0.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
+        fs::create_dir_all(&blob)?;
+        fs::write(blob.join("data"), manifest)?;
+        let revisions = self.repository(repository).join("_manifests/revisions/sha256");
+        fs::create_dir_all(revisions.join(hex))?;
+        fs::write(revisions.join(hex).join("link"), &digest)?;
+        Ok(digest)
+    }
+
+    fn link_tag(&self, repository: &str, tag: &str, digest: &str) -> anyhow::Result<()> {
+        let current = self.repository(repository).join("_manifests/tags").join(tag).join("current");
+        fs::create_dir_all(&current)?;
+        fs::write(current.join("link"), digest)?;
+        Ok(())
+    }
 }
 
-fn tag_name(number: u64) -> String {
+pub(crate) fn tag_name(number: u64) -> String {
     format!("v{number:06}")
 }
 
-fn repository_name(number: u64) -> String {
+pub(crate) fn repository_name(number: u64) -> String {
     format!("catalog/r{number:06}")
 }

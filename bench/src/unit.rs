@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     Bandwidth,
     /// Median time of an operation; processor time per operation.
     Latency,
+    /// The time that 99 of 100 operations stay below; processor time per operation.
+    Tail,
     /// Time of one operation that is the whole sample; its processor time.
     Start,
     /// Highest resident set.
@@ -27,6 +29,7 @@ impl Unit {
             Self::Rate => sample.operations as f64 / sample.seconds,
             Self::Bandwidth => sample.bytes as f64 / 1e9 / sample.seconds,
             Self::Latency | Self::Start => sample.median,
+            Self::Tail => sample.p99,
             Self::Resident => sample.peak as f64 / 1e6,
             Self::Anonymous => sample.anonymous as f64 / 1e6,
         }
@@ -36,7 +39,10 @@ impl Unit {
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn cpu(self, sample: &Sample) -> Option<f64> {
         match self {
-            Self::Rate | Self::Latency => Some(sample.server_cpu * 1e6 / sample.operations as f64),
+            Self::Rate | Self::Latency | Self::Tail => {
+                Some(sample.server_cpu * 1e6 / sample.operations as f64)
+            }
+            Self::Anonymous if sample.bytes == 0 => None,
             Self::Bandwidth | Self::Anonymous => {
                 Some(sample.server_cpu / (sample.bytes as f64 / 1e9))
             }
@@ -49,14 +55,14 @@ impl Unit {
         match self {
             Self::Rate => "1/s",
             Self::Bandwidth => "GB/s",
-            Self::Latency | Self::Start => "ms",
+            Self::Latency | Self::Tail | Self::Start => "ms",
             Self::Resident | Self::Anonymous => "MB",
         }
     }
 
     pub(crate) fn cpu_name(self) -> &'static str {
         match self {
-            Self::Rate | Self::Latency => "µs each",
+            Self::Rate | Self::Latency | Self::Tail => "µs each",
             Self::Bandwidth | Self::Anonymous => "s/GB",
             Self::Start => "ms",
             Self::Resident => "",
@@ -67,7 +73,9 @@ impl Unit {
     pub(crate) fn lead(self, ours: f64, theirs: f64) -> f64 {
         match self {
             Self::Rate | Self::Bandwidth => ours / theirs,
-            Self::Latency | Self::Start | Self::Resident | Self::Anonymous => theirs / ours,
+            Self::Latency | Self::Tail | Self::Start | Self::Resident | Self::Anonymous => {
+                theirs / ours
+            }
         }
     }
 }

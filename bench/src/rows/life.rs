@@ -54,7 +54,7 @@ fn start_filled(server: &mut Server, _: &Pass<'_>) -> anyhow::Result<Sample> {
     start(server)
 }
 
-fn start(server: &mut Server) -> anyhow::Result<Sample> {
+pub(super) fn start(server: &mut Server) -> anyhow::Result<Sample> {
     let time = server.start()?;
     let process = server.process()?;
     let memory = process::memory(process)?;

@@ -2,20 +2,25 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::Row;
+use super::{Extra, Row};
 use crate::http::{Request, Sink};
 use crate::load;
-use crate::seed::{LIST_LENGTH, TAGS};
+use crate::seed::{LIST_LENGTH, TAGS, repository_name, tag_name};
 use crate::server::Server;
 use crate::unit::Unit;
 
 pub(super) fn rows() -> Vec<Row> {
     let tags = format!("/v2/{TAGS}/tags/list");
+    let last_tags = format!("{tags}?n=100&last={}", tag_name(LIST_LENGTH - 101));
+    let last_repositories =
+        format!("/v2/_catalog?n=100&last={}", repository_name(LIST_LENGTH - 101));
     vec![
         // docker-registry ignores n here and sends all.
         row("tag list of 10,000, n=100", format!("{tags}?n=100"), "tags", 100),
-        row("tag list of 10,000, all", tags, "tags", LIST_LENGTH),
+        row("tag list of 10,000, all", tags, "tags", LIST_LENGTH).only(Extra::Long),
         row("catalogue of 10,000, n=100", "/v2/_catalog?n=100".to_owned(), "repositories", 100),
+        row("tag list of 10,000, last page", last_tags, "tags", 100),
+        row("catalogue of 10,000, last page", last_repositories, "repositories", 100),
     ]
 }
 

@@ -1,79 +1,117 @@
 //! Pushing: large blobs in every way, many small ones, manifests, and the memory that takes.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::{Pass, Row};
+use super::read::size;
+use super::{Extra, Pass, Row, Scale};
 use crate::content::{Content, digest_of, name_of};
+use crate::cores::Cores;
 use crate::goal::Goal;
 use crate::http::{Request, Sink};
 use crate::load::{self, Bound, Load, Sample};
 use crate::registry::{self, Blob, Upload};
 use crate::seed::WRITE;
-use crate::server::Server;
+use crate::server::{Kind, Server};
 use crate::unit::Unit;
 
-const LARGE: u64 = 256 * 1024 * 1024;
 const SMALL: u64 = 4 * 1024;
 
-pub(super) fn rows() -> Vec<Row> {
-    vec![
-        large("push 256 MiB, POST+PUT", Upload::Monolithic),
-        large("push 256 MiB, as docker streams it", Upload::Stream),
-        large("push 256 MiB, PATCH of 5 MiB each", Upload::Chunked),
-        Row::new("push 4 KiB, POST+PUT (c16)", Unit::Rate, small),
-        Row::new("manifest PUT, new tag each (c8)", Unit::Rate, manifests),
+pub(super) fn rows(scale: &Scale) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, upload) in [("POST+PUT", Upload::Monolithic), ("PATCH stream", Upload::Stream)] {
+        rows.extend(scale.pushes.iter().map(|&load| large(name, load, upload)));
+    }
+    if let Some(&one) = scale.pushes.first() {
+        rows.push(large("PATCH of 5 MiB each", one, Upload::Chunked).only(Extra::Long));
+        rows.push(overlapping(one));
+    }
+    let ten_times = [Goal::Ahead(1.0), Goal::RateAtLeast(Kind::Distribution, 10.0)];
+    rows.extend([
+        Row::new("push 4 KiB, POST+PUT (c16)", Unit::Rate, small).goals(ten_times.clone()),
+        Row::new("manifest PUT, new tag each (c16)", Unit::Rate, manifests).goals(ten_times),
         Row::new("memory while 8 layers are pushed", Unit::Anonymous, memory)
             .once()
             .goals([Goal::Ahead(1.0), Goal::Flat(16_000_000)]),
-    ]
+    ]);
+    rows
 }
 
-fn large(name: &str, upload: Upload) -> Row {
-    let label = name.to_owned();
+/// Each client pushes one blob.
+fn large(how: &str, (length, clients): (u64, usize), upload: Upload) -> Row {
+    let name = format!("push {}, {how} (c{clients})", size(length));
     Row::new(name, Unit::Bandwidth, move |server, pass| {
-        let load = Load { connections: 1, bound: Bound::Count(pass.scale.pushes) };
-        push_large(server, pass, &label, load, LARGE, upload)
+        on_fresh(server, server.cores(), |server| push_large(server, pass, clients, length, upload))
+    })
+    .with(Kind::Bare)
+    .goals([
+        Goal::Ahead(1.0),
+        Goal::CpuAtMost(Kind::Bare, 1.2),
+        Goal::CheaperThan(Kind::Distribution, 1.6),
+    ])
+}
+
+/// With all cores for server and load, one stream can be received, hashed and written at once; the
+/// bare program does one after the other.
+fn overlapping((length, clients): (u64, usize)) -> Row {
+    let name = format!("push {}, PATCH stream, not pinned (c{clients})", size(length));
+    Row::new(name, Unit::Bandwidth, move |server, pass| {
+        let cores = server.cores();
+        cores.free().pin_load()?;
+        let sample = on_fresh(server, cores.free(), |server| {
+            push_large(server, pass, clients, length, Upload::Stream)
+        });
+        cores.pin_load()?;
+        sample
+    })
+    .with(Kind::Bare)
+    .goals([Goal::Ahead(1.0), Goal::RateAtLeast(Kind::Bare, 1.0)])
+}
+
+fn memory(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+    on_fresh(server, server.cores(), |server| {
+        push_large(server, pass, 8, pass.scale.layer, Upload::Stream)
     })
 }
 
-/// What other rows have left in a server's caches is not counted.
-fn memory(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+/// Runs a sample on a server that holds nothing: what others have left in caches is not counted,
+/// the content need not be new, and the disk gets it all back.
+pub(super) fn on_fresh(
+    server: &Server,
+    cores: Cores,
+    sample: impl FnOnce(&Server) -> anyhow::Result<Sample>,
+) -> anyhow::Result<Sample> {
     let folder = tempfile::tempdir_in(server.folder())?;
-    let mut server = server.fresh(&folder.path().join("fresh"))?;
+    let mut server = server.fresh(&folder.path().join("fresh"))?.on(cores);
     server.start()?;
-    let load = Load { connections: 8, bound: Bound::Count(1) };
-    let sample = push_large(&server, pass, "memory", load, pass.scale.layer, Upload::Stream)?;
+    let sample = sample(&server)?;
     server.stop()?;
+    folder.close()?;
     Ok(sample)
 }
 
-/// Pushes blobs of `length` bytes that no server has seen; their digests are taken beforehand.
+/// Each client pushes a blob that the server has not seen; their digests are taken beforehand.
 fn push_large(
     server: &Server,
     pass: &Pass<'_>,
-    label: &str,
-    load: Load,
+    clients: usize,
     length: u64,
     upload: Upload,
 ) -> anyhow::Result<Sample> {
-    let Bound::Count(count) = load.bound else { unreachable!("large pushes are counted") };
-    let blobs: Vec<Vec<Blob>> = (0..load.connections)
-        .map(|connection| {
-            let label = format!("{label}/{}/{connection}", pass.round);
-            (0..count).map(|number| pass.shelf.blob(format!("{label}/{number}"), length)).collect()
-        })
-        .collect();
+    let label = |client: usize| format!("pushed/{length}/{client}");
+    let blobs: Vec<Blob> =
+        (0..clients).map(|client| pass.shelf.blob(label(client), length)).collect();
     settle_disk();
-    let sample = load::run(server, load, |connection| {
+    let load = Load { connections: clients, bound: Bound::Count(1) };
+    let sample = load::run(server, load, |number| {
         let mut client = server.client();
-        let mut blobs = blobs.get(connection).into_iter().flatten();
-        Ok(move |_| {
-            blobs.next().map_or(Ok(0), |blob| registry::push(&mut client, WRITE, blob, upload))
-        })
+        let blob = blobs.get(number).context("no blob for a client")?;
+        Ok(move |_| registry::push(&mut client, WRITE, blob, upload))
     })?;
+    // The bare program compares digests itself.
     if pass.round == 0
-        && let Some(blob) = blobs.iter().flatten().next()
+        && server.kind().is_registry()
+        && let Some(blob) = blobs.first()
     {
         check(server, "blobs", &blob.digest)?;
     }
@@ -99,7 +137,7 @@ fn small(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
 fn manifests(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
     settle_disk();
     let tag = |connection: usize, number: u64| format!("t{}-{connection}-{number}", pass.round);
-    let sample = load::run(server, pass.scale.timed(8), |connection| {
+    let sample = load::run(server, pass.scale.timed(16), |connection| {
         let mut client = server.client();
         Ok(move |number| {
             let tag = tag(connection, number);

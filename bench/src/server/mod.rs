@@ -1,9 +1,14 @@
-//! The servers that are compared: how each is configured, started, found ready and stopped.
+//! The servers that are compared: how each is started, found ready and stopped.
 
-use std::fs::{self, File};
+mod config;
+mod kind;
+mod setup;
+
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,37 +18,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cores::Cores;
 use crate::http::{Client, Request, Sink};
 
+pub(crate) use self::kind::Kind;
+pub(crate) use self::setup::{Keys, Setup};
+
 /// A server that is not ready by then has failed.
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// After that, a server that was asked to stop is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// How often a starting server is asked.
 const POLL: Duration = Duration::from_micros(200);
-
-/// Which program a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    Orlop,
-    /// Debian's package of `registry:2`.
-    DockerRegistry,
-    /// The same bytes as static files at the same paths.
-    Nginx,
-}
-
-impl Kind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Orlop => "orlop",
-            Self::DockerRegistry => "docker-registry",
-            Self::Nginx => "nginx",
-        }
-    }
-
-    /// Whether content can be pushed to it.
-    pub(crate) fn is_registry(self) -> bool {
-        self != Self::Nginx
-    }
-}
 
 /// A server with a data folder of its own. It is stopped when dropped.
 pub(crate) struct Server {
@@ -52,16 +35,19 @@ pub(crate) struct Server {
     folder: PathBuf,
     address: SocketAddr,
     cores: Cores,
+    setup: Setup,
+    keys: Arc<Keys>,
     child: Option<Child>,
 }
 
 impl Server {
-    /// Prepares a server that keeps everything in `folder`, which must not exist yet.
+    /// Prepares an open server that keeps everything in `folder`, which must not exist yet.
     pub(crate) fn new(
         kind: Kind,
         program: &Path,
         folder: &Path,
         cores: Cores,
+        keys: &Arc<Keys>,
     ) -> anyhow::Result<Self> {
         let server = Self {
             kind,
@@ -69,16 +55,13 @@ impl Server {
             folder: folder.to_owned(),
             address: free_address()?,
             cores,
+            setup: Setup::Open,
+            keys: Arc::clone(keys),
             child: None,
         };
         fs::create_dir(&server.folder)
             .and_then(|()| fs::create_dir(server.data()))
             .with_context(|| format!("cannot create {}", server.folder.display()))?;
-        match kind {
-            Kind::Orlop => {}
-            Kind::DockerRegistry => fs::write(server.config(), server.docker_registry_config())?,
-            Kind::Nginx => fs::write(server.config(), server.nginx_config())?,
-        }
         Ok(server)
     }
 
@@ -90,8 +73,23 @@ impl Server {
         self.address
     }
 
+    pub(crate) fn setup(&self) -> Setup {
+        self.setup
+    }
+
+    /// A connection, by TLS if the server wants that.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.address)
+        match self.setup {
+            Setup::Tls => Client::with_tls(self.address, Arc::clone(&self.keys.client)),
+            Setup::Open | Setup::Password | Setup::Token => Client::new(self.address),
+        }
+    }
+
+    /// A request with what the server wants to know of who asks.
+    pub(crate) fn request(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Request {
+        let known = self.keys.authorization(self.setup).map(|value| ("Authorization", value));
+        let headers: Vec<_> = headers.iter().copied().chain(known).collect();
+        Request::new(method, self.address, target, &headers)
     }
 
     /// The folder with the content: a registry's root directory, nginx's document root.
@@ -104,9 +102,29 @@ impl Server {
         &self.folder
     }
 
-    /// A second server of the same kind in a folder of its own.
+    /// A second server of the same kind, open, in a folder of its own.
     pub(crate) fn fresh(&self, folder: &Path) -> anyhow::Result<Self> {
-        Self::new(self.kind, &self.program, folder, self.cores)
+        Self::new(self.kind, &self.program, folder, self.cores, &self.keys)
+    }
+
+    pub(crate) fn cores(&self) -> Cores {
+        self.cores
+    }
+
+    /// The same server, which will run on these cores.
+    pub(crate) fn on(mut self, cores: Cores) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    /// Stops the server if it must be reached differently, and starts it again.
+    pub(crate) fn turn_to(&mut self, setup: Setup) -> anyhow::Result<()> {
+        if self.setup != setup {
+            self.stop()?;
+            self.setup = setup;
+            self.start()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn process(&self) -> anyhow::Result<u32> {
@@ -123,15 +141,15 @@ impl Server {
             .cores
             .on_server_core(|| command.spawn())?
             .with_context(|| format!("cannot start {}", self.program.display()))?;
-        let child = self.child.insert(child);
-        let ready = Request::new("GET", self.address, "/v2/", &[]);
+        self.child = Some(child);
+        let ready = self.request("GET", "/v2/", &[]);
         loop {
-            if let Ok(response) = Client::new(self.address).send(&ready, Sink::Discard)
+            if let Ok(response) = self.client().send(&ready, Sink::Discard)
                 && response.status == 200
             {
                 return Ok(begin.elapsed());
             }
-            let ended = child.try_wait()?;
+            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() || begin.elapsed() > START_LIMIT {
                 bail!(
                     "{} did not get ready ({}). Its last words:\n{}",
@@ -165,78 +183,18 @@ impl Server {
         Ok(())
     }
 
+    /// Stops the server and removes all it has.
+    pub(crate) fn remove(mut self) -> anyhow::Result<()> {
+        self.stop()?;
+        fs::remove_dir_all(&self.folder)
+            .with_context(|| format!("cannot remove {}", self.folder.display()))
+    }
+
     /// The end of what the server wrote to its log.
     pub(crate) fn last_words(&self) -> String {
         let text = fs::read(self.log()).unwrap_or_default();
         let start = text.len().saturating_sub(2000);
         String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned()
-    }
-
-    fn command(&self) -> anyhow::Result<Command> {
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = Command::new(&self.program);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        match self.kind {
-            Kind::Orlop => {
-                command
-                    .arg("serve")
-                    .env("REGISTRY_HTTP_ADDR", self.address.to_string())
-                    .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", self.data())
-                    .env("REGISTRY_STORAGE_DELETE_ENABLED", "true")
-                    .env("REGISTRY_LOG_LEVEL", "error")
-                    .env("REGISTRY_LOG_ACCESSLOG_DISABLED", "true");
-            }
-            Kind::DockerRegistry => {
-                command.arg("serve").arg(self.config());
-            }
-            Kind::Nginx => {
-                command.arg("-p").arg(&self.folder).arg("-c").arg(self.config());
-                command.arg("-e").arg(self.log());
-            }
-        }
-        Ok(command)
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.join("config")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.join("log")
-    }
-
-    fn docker_registry_config(&self) -> String {
-        format!(
-            "version: 0.1\n\
-             log:\n  level: error\n  accesslog:\n    disabled: true\n\
-             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n  \
-             cache:\n    blobdescriptor: inmemory\n  \
-             maintenance:\n    uploadpurging:\n      enabled: false\n\
-             http:\n  addr: {}\n",
-            self.data().display(),
-            self.address
-        )
-    }
-
-    fn nginx_config(&self) -> String {
-        let folder = self.folder.display();
-        // Otherwise the worker gives root away and cannot read the temporary folder.
-        let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
-        let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("    {name}_temp_path {folder}/{name};\n"))
-            .concat();
-        format!(
-            "{user}daemon off;\nworker_processes 1;\npid {folder}/pid;\n\
-             events {{ worker_connections 2048; }}\n\
-             http {{\n    access_log off;\n    sendfile on;\n    tcp_nopush on;\n    \
-             keepalive_requests 1000000000;\n    keepalive_timeout 300s;\n    \
-             open_file_cache max=20000 inactive=300s;\n    open_file_cache_valid 300s;\n    \
-             default_type application/octet-stream;\n{paths}    \
-             server {{\n        listen {};\n        root {};\n        \
-             location = /v2/ {{ return 200 '{{}}'; }}\n    }}\n}}\n",
-            self.address,
-            self.data().display()
-        )
     }
 }
 

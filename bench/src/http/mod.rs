@@ -1,17 +1,18 @@
 //! An HTTP/1.1 client for measuring: blocking, one request at a time, cheap enough that the server
 //! and not the client is what is measured. It understands what these servers send, no more.
 
+mod stream;
+
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::net::RecvFlags;
+use rustls::ClientConfig;
 use sha2::{Digest as _, Sha256};
 
-/// A server that says nothing for so long has failed.
-const SILENCE: Duration = Duration::from_mins(1);
+use self::stream::Stream;
 
 const INPUT: usize = 64 * 1024;
 const DISCARD: usize = 4 * 1024 * 1024;
@@ -61,6 +62,7 @@ impl Request {
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
+    pub(crate) etag: Option<String>,
     /// `Content-Length` as announced; also on HEAD.
     pub(crate) announced: Option<u64>,
     /// Bytes of body that arrived.
@@ -103,7 +105,8 @@ impl Sink<'_> {
 /// One connection, made when first needed and again after the server closed it.
 pub(crate) struct Client {
     address: SocketAddr,
-    stream: Option<TcpStream>,
+    tls: Option<Arc<ClientConfig>>,
+    stream: Option<Stream>,
     input: Vec<u8>,
     /// What of `input` is received and not yet used.
     unread: Range<usize>,
@@ -115,11 +118,17 @@ impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            tls: None,
             stream: None,
             input: vec![0; INPUT],
             unread: 0..0,
             discard: vec![0; DISCARD],
         }
+    }
+
+    /// One that speaks TLS.
+    pub(crate) fn with_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self { tls: Some(config), ..Self::new(address) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -136,7 +145,7 @@ impl Client {
     pub(crate) fn begin(&mut self, request: &Request) -> anyhow::Result<()> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => none.insert(connect(self.address)?),
+            none => none.insert(Stream::connect(self.address, self.tls.as_ref())?),
         };
         stream.write_all(&request.bytes).context("cannot send a request")
     }
@@ -208,6 +217,8 @@ impl Client {
                 response.announced = Some(value.parse().context("bad Content-Length")?);
             } else if name.eq_ignore_ascii_case(b"location") {
                 response.location = Some(value.to_owned());
+            } else if name.eq_ignore_ascii_case(b"etag") {
+                response.etag = Some(value.to_owned());
             } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
                 framing.chunked = value.eq_ignore_ascii_case("chunked");
             } else if name.eq_ignore_ascii_case(b"connection") {
@@ -234,14 +245,13 @@ impl Client {
         Ok(())
     }
 
-    /// Receives without copying: on TCP, `MSG_TRUNC` drops the bytes in the kernel.
+    /// Receives without keeping anything.
     fn throw_away(&mut self, length: u64) -> anyhow::Result<()> {
         let mut left = length;
         while left > 0 {
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(self.discard.len());
             let target = self.discard.get_mut(..wanted).unwrap_or_default();
-            let (_, dropped) =
-                rustix::net::recv(connected(self.stream.as_ref())?, target, RecvFlags::TRUNC)?;
+            let dropped = connected(self.stream.as_mut())?.drop_bytes(target)?;
             ensure!(dropped > 0, "the connection ended {left} bytes before the end of a body");
             left -= dropped as u64;
         }
@@ -276,7 +286,7 @@ impl Client {
         }
         let free = self.input.get_mut(self.unread.end..).unwrap_or_default();
         ensure!(!free.is_empty(), "a line is longer than {INPUT} bytes");
-        let received = connected(self.stream.as_ref())?.read(free)?;
+        let received = connected(self.stream.as_mut())?.read(free)?;
         ensure!(received > 0, "the server closed the connection");
         self.unread.end += received;
         Ok(())
@@ -287,16 +297,7 @@ impl Client {
     }
 }
 
-fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream =
-        TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
-    Ok(stream)
-}
-
-fn connected(stream: Option<&TcpStream>) -> anyhow::Result<&TcpStream> {
+fn connected(stream: Option<&mut Stream>) -> anyhow::Result<&mut Stream> {
     stream.context("not connected")
 }
 
