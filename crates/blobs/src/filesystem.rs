@@ -4,7 +4,8 @@
 //! to its layout path, and the folders on the way are synced: after that it survives the loss of
 //! power. Content that is there already is replaced, which heals it if it was damaged.
 //!
-//! Small content comes into its place in the same way, but is synced later: see `placed`.
+//! Small content comes into its place in the same way, but is synced later (see `placed`), and it
+//! replaces only what is not the same.
 
 mod links;
 mod open_files;
@@ -163,6 +164,17 @@ impl Blobs for FileSystem {
         let store = self.clone();
         let path = self.upload_path(UploadId::now_v7());
         blocking(move || put(&store, &path, &digest, &[content]))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        digest: &'a Digest,
+        content: Bytes,
+    ) -> Future<'a, Result<Stored, Error>> {
+        let digest = *digest;
+        let store = self.clone();
+        let path = self.upload_path(UploadId::now_v7());
+        blocking(move || restore(&store, &path, &digest, content))
     }
 
     fn sync(&self) -> Future<'_, Result<(), Error>> {
@@ -493,13 +505,51 @@ fn put(
     });
     if stored.is_err() {
         let _ = fs::remove_file(path);
+        give_back(store, length);
     }
     stored
+}
+
+/// Makes `content` the content of `digest`, whatever is there: a copy that is somewhere else
+/// counts until the next sync.
+fn restore(
+    store: &FileSystem,
+    path: &Path,
+    digest: &Digest,
+    content: Bytes,
+) -> Result<Stored, Error> {
+    let failed = |error| Error::new("write", path, error);
+    let file = File::create(path).map_err(failed)?;
+    let written = write_all_at(&file, std::slice::from_ref(&content), 0).map_err(failed);
+    let restored = written.and_then(|()| {
+        if !takes(store, content.len() as u64) {
+            return move_to_layout(store, path, &file, digest);
+        }
+        let folder = layout::blob(&store.shared.root, digest);
+        create_folder(&folder)?;
+        let to = folder.join("data");
+        fs::rename(path, &to).map_err(|error| Error::new("rename to", &to, error))?;
+        store.shared.open_files.forget(digest);
+        Ok(Stored { location: None, unsynced: Some(content) })
+    });
+    if restored.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    restored
 }
 
 /// Whether content of this length can wait for its sync.
 fn takes(store: &FileSystem, length: u64) -> bool {
     store.shared.placed.as_ref().is_some_and(|placed| placed.takes(length))
+}
+
+/// Content of this length does not wait for it after all.
+fn give_back(store: &FileSystem, length: u64) {
+    if let Some(placed) = &store.shared.placed
+        && length <= placed::SMALL
+    {
+        placed.give_back(length);
+    }
 }
 
 /// Makes the written file `from` the content of `digest`, to be synced later.
@@ -519,7 +569,10 @@ fn place(
         Err(Errno::EXIST) if holds(&to, &content) => {
             fs::remove_file(from).map_err(|error| Error::new("remove", from, error))?;
         }
-        Err(_) => return move_to_layout(store, from, file, digest),
+        Err(_) => {
+            give_back(store, content.len() as u64);
+            return move_to_layout(store, from, file, digest);
+        }
     }
     Ok(Stored { location: None, unsynced: Some(content) })
 }

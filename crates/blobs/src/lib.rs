@@ -64,6 +64,14 @@ pub trait Blobs: Send + Sync + 'static {
     /// Keeps `content`, whose digest is `digest`, in one step.
     fn put<'a>(&'a self, digest: &'a Digest, content: Bytes) -> Future<'a, Result<Stored, Error>>;
 
+    /// Puts back content that somebody else has kept, as [`Self::put`] does, but does not trust what
+    /// is there: what was read back after a failed sync may never have reached the disk.
+    fn restore<'a>(
+        &'a self,
+        digest: &'a Digest,
+        content: Bytes,
+    ) -> Future<'a, Result<Stored, Error>>;
+
     /// Makes durable all that was stored before and is not (see [`Stored::unsynced`]). After a
     /// failure it may be lost, and has to be put again; whatever is put from then on is synced at
     /// once.

@@ -143,6 +143,14 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
         self.timed(Action::Put, move |store| store.put(digest, content))
     }
 
+    fn restore<'a>(
+        &'a self,
+        digest: &'a Digest,
+        content: Bytes,
+    ) -> Future<'a, Result<Stored, Error>> {
+        self.timed(Action::Put, move |store| store.restore(digest, content))
+    }
+
     fn sync(&self) -> Future<'_, Result<(), Error>> {
         self.timed(Action::Sync, move |store| store.sync())
     }

@@ -77,8 +77,10 @@ pub(crate) async fn run(
         tracing::warn!("some uploads could not be saved in time");
     }
     journal.abort();
-    if let Err(error) = registry.trim_journal().await {
-        tracing::warn!(%error, "the next start has to put back what was pushed last");
+    match tokio::time::timeout(SAVE_LIMIT, registry.trim_journal()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the next start puts back what was pushed last"),
+        Err(_) => tracing::warn!("the disk is slow: the next start puts back what was pushed last"),
     }
     if let Some(traces) = traces {
         traces.finish().await;

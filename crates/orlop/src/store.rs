@@ -69,14 +69,24 @@ pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<S
     let blobs = Observed::new(blobs, metrics.storage(DRIVER));
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
     belonging(registry.claim_store().await?, root)?;
-    registry.replay_journal().await.context("cannot put back what was pushed last")?;
+    match registry.replay_journal().await {
+        Err(registry::Error::Storage(error)) if error.kind() == ErrorKind::Full => {
+            tracing::warn!(%error, "no space is left: what was pushed last is put back later");
+        }
+        replayed => drop(replayed.context("cannot put back what was pushed last")?),
+    }
     Ok(Store { registry, _lock: lock })
 }
 
 /// Opens the data folder for work that no server may be running beside.
 pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
     expect_folder(config)?;
-    open(config, &Metrics::default()).await
+    let store = open(config, &Metrics::default()).await?;
+    // Another registry may be given the folder next, and has no journal.
+    if let Err(error) = store.registry.trim_journal().await {
+        tracing::warn!(%error, "what was pushed last is not synced yet");
+    }
+    Ok(store)
 }
 
 /// Opens a data folder without a database to see what would come of work on it. Nothing in it is

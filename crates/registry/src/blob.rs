@@ -102,7 +102,8 @@ impl Registry {
             location,
             unsynced: unsynced.clone(),
         };
-        self.metadata()
+        let recorded = self
+            .metadata()
             .write(
                 Durability::Power,
                 (repository.clone(), blob, session),
@@ -119,8 +120,10 @@ impl Registry {
                     })
                 },
             )
-            .await?;
+            .await;
+        // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(unsynced.as_ref());
+        recorded?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! Now and then the store syncs all that it has, and the journal begins again. After a loss of
 //! power its content is put back into the store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ const TRIM_AFTER: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Entries read in one transaction.
-const PAGE: u64 = 100;
+const PAGE: u64 = 10;
 
 /// How much is in the journal, for whoever trims it.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ pub(crate) struct Journal {
     begun: Notify,
     /// It is time to trim.
     full: Notify,
+    /// Not all of it is in the store.
+    not_replayed: AtomicBool,
 }
 
 impl Journal {
@@ -67,6 +69,9 @@ impl Registry {
 
     /// Syncs the store and forgets what the journal has. Returns how many entries that was.
     pub async fn trim_journal(&self) -> Result<u64, Error> {
+        if self.shared.journal.not_replayed.load(Ordering::Relaxed) {
+            self.replay_journal().await?;
+        }
         self.shared.journal.bytes.store(0, Ordering::Relaxed);
         let last = self.metadata().read(&(), |tx, ()| Box::pin(journal::last(tx))).await?;
         let Some(last) = last else { return Ok(0) };
@@ -82,9 +87,16 @@ impl Registry {
         Ok(trimmed)
     }
 
-    /// Puts what the journal has into the store, where it is missing there. Returns how many
-    /// entries there were.
+    /// Puts what the journal has into the store. Returns how many entries there were. If it fails,
+    /// nothing of the journal is forgotten before it has succeeded.
     pub async fn replay_journal(&self) -> Result<u64, Error> {
+        self.shared.journal.not_replayed.store(true, Ordering::Relaxed);
+        let entries = self.put_back().await?;
+        self.shared.journal.not_replayed.store(false, Ordering::Relaxed);
+        Ok(entries)
+    }
+
+    async fn put_back(&self) -> Result<u64, Error> {
         let mut entries = 0;
         let mut last = 0;
         loop {
@@ -93,7 +105,7 @@ impl Registry {
                 .read(&last, |tx, last| Box::pin(journal::list(tx, *last, PAGE)))
                 .await?;
             for entry in &page {
-                let stored = self.blobs().put(&entry.digest, entry.content.clone()).await?;
+                let stored = self.blobs().restore(&entry.digest, entry.content.clone()).await?;
                 self.shared.journal.count(stored.unsynced.as_ref());
                 entries += 1;
             }

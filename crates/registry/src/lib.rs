@@ -120,7 +120,7 @@ impl Registry {
                 config,
                 read_only,
                 database_id: OnceCell::new(),
-                session_ids: session_ids::SessionIds::new(),
+                session_ids: session_ids::SessionIds::default(),
                 sessions,
                 round,
                 journal: journal::Journal::default(),

@@ -116,10 +116,13 @@ impl Registry {
             subject: accepted.manifest.subject,
             tags: accepted.tags.clone(),
         };
-        self.metadata()
+        let written = self
+            .metadata()
             .write(Durability::Power, accepted, |tx, accepted| Box::pin(write_down(tx, accepted)))
-            .await?;
+            .await;
+        // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(stored.unsynced.as_ref());
+        written?;
         self.shared.manifests.insert(sha256, content);
         Ok(pushed)
     }

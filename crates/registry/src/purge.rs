@@ -70,6 +70,10 @@ impl Registry {
             }
         }
         for id in self.blobs().stale_uploads(age_seconds).await? {
+            // A request may be writing to it again.
+            let Some(_turn) = self.shared.sessions.try_turn(&id.to_string()) else {
+                continue;
+            };
             if !self.has_session(id).await? {
                 self.blobs().abort(id).await?;
                 purged.strays += 1;

@@ -2,18 +2,20 @@
 //! so that a session takes no room before it has bytes: most have all of them in one request.
 //!
 //! When it has bytes that are saved its client hears another name, under which an empty session is
-//! never found: a client that goes on with a session that is gone must hear that it is gone.
+//! never found: a client that goes on with a session that is gone hears that it is gone. Under the
+//! first name it finds an empty one again if the server has been restarted since.
 
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use blobs::UploadId;
 use oci::{Algorithm, Digest, Hasher, RepositoryName};
-use quick_cache::sync::Cache;
 
 /// A session must have its first bytes by then.
 const LIFETIME: Duration = Duration::from_hours(24);
 
-/// How far clocks of servers may differ.
+/// How far clocks of servers may differ, or one may be put back.
 const SKEW: Duration = Duration::from_mins(5);
 
 /// Sessions of which it is remembered that they have ended.
@@ -32,16 +34,21 @@ pub(crate) struct Named {
 }
 
 /// Gives names, and knows them again.
+#[derive(Default)]
 pub(crate) struct SessionIds {
     /// After a restart an ended session is like a new one. Its bytes are gone all the same.
-    ended: Cache<UploadId, ()>,
+    ended: Mutex<Ended>,
+}
+
+/// The last sessions that have ended.
+#[derive(Default)]
+struct Ended {
+    set: HashSet<UploadId>,
+    /// The longest ended first.
+    order: VecDeque<UploadId>,
 }
 
 impl SessionIds {
-    pub(crate) fn new() -> Self {
-        Self { ended: Cache::new(MAX_ENDED) }
-    }
-
     /// A new name. `registry` is what all servers of this registry know; `algorithm` is the one
     /// that the client announced.
     pub(crate) fn issue(
@@ -76,12 +83,24 @@ impl SessionIds {
 
     /// Whether the session is known to have ended.
     pub(crate) fn has_ended(&self, id: UploadId) -> bool {
-        self.ended.get(&id).is_some()
+        self.ended().set.contains(&id)
     }
 
     /// The session has ended.
     pub(crate) fn end(&self, id: UploadId) {
-        self.ended.insert(id, ());
+        let mut ended = self.ended();
+        if ended.set.insert(id) {
+            ended.order.push_back(id);
+        }
+        if ended.order.len() > MAX_ENDED
+            && let Some(oldest) = ended.order.pop_front()
+        {
+            ended.set.remove(&oldest);
+        }
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_name_is_known_where_it_was_given_out_until_its_session_ends() {
-        let ids = SessionIds::new();
+        let ids = SessionIds::default();
         let [one, other] = ["app/one", "app/other"].map(|name| name.parse().unwrap());
         for algorithm in [None, Some(Algorithm::Sha256), Some(Algorithm::Sha512)] {
             let id = SessionIds::issue("registry", &one, algorithm);
@@ -144,6 +163,19 @@ mod tests {
             ids.end(named.id);
             assert!(ids.has_ended(named.id));
         }
+    }
+
+    #[test]
+    fn the_last_ends_are_remembered() {
+        let ids = SessionIds::default();
+        let names: Vec<UploadId> = (0..MAX_ENDED + 10).map(|_| UploadId::now_v7()).collect();
+        for name in &names {
+            ids.end(*name);
+            ids.end(*name);
+            assert!(ids.has_ended(*name));
+        }
+        assert_eq!(names.iter().filter(|name| ids.has_ended(**name)).count(), MAX_ENDED);
+        assert!(!ids.has_ended(names[0]));
     }
 
     #[test]

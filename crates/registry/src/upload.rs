@@ -100,6 +100,7 @@ impl Registry {
             let _turn = session.registry.shared.sessions.take_turn(&session.id).await?;
             let state = session.find().await?;
             if let Some(stored) = session.recover(&state, &digest).await? {
+                session.registry.shared.session_ids.end(session.upload_id()?);
                 return Ok(stored);
             }
             let (mut receiver, acknowledged) = session.receive(&state, range, chunks).await?;
@@ -116,6 +117,12 @@ impl Registry {
             // kernel tells once), so they are never trusted again.
             match stored {
                 Ok(_) => registry.shared.session_ids.end(upload),
+                // Nothing was stored, so nothing can be lost: the client may come again.
+                Err(Error::Storage(ref error))
+                    if acknowledged == 0 && error.kind() == ErrorKind::Full =>
+                {
+                    session.give_space_back().await;
+                }
                 Err(Error::DigestMismatch { .. } | Error::Storage(_)) => session.end().await?,
                 Err(_) => {}
             }
@@ -331,6 +338,7 @@ impl Session {
         let receiver = receiver.flush().await?;
         let input = (self.id.clone(), receiver.progress());
         let saved = if self.is_new {
+            self.registry.ensure_adopted(&self.repository).await?;
             let input = (self.repository.clone(), input);
             self.registry
                 .metadata()

@@ -26,8 +26,8 @@ const TRUSTED: [FsWord; 5] = [
     0x0102_1994, // tmpfs, which has no disk
 ];
 
-/// The first kernel whose `syncfs(2)` tells of what could not be written.
-const TELLS_ERRORS: (u32, u32) = (5, 8);
+/// The first kernel whose `syncfs(2)` tells of all that could not be written.
+const TELLS_ERRORS: (u32, u32) = (5, 17);
 
 /// In the place of a number of bytes: a sync has failed.
 const FAILED: u64 = u64::MAX;
@@ -58,6 +58,13 @@ impl Placed {
         let add = |bytes: u64| bytes.checked_add(length).filter(|sum| *sum <= MAX_WAITING);
         length <= SMALL
             && self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+
+    /// Content of this length that was counted does not wait.
+    pub(super) fn give_back(&self, length: u64) {
+        let subtract = |bytes: u64| (bytes != FAILED).then(|| bytes.saturating_sub(length));
+        // It fails if a sync has failed, after which nothing is counted.
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
     }
 
     /// Waits until all that was put in its place before is on the disk. After a failure nothing
@@ -97,6 +104,8 @@ mod tests {
             assert!(placed.takes(SMALL));
         }
         assert!(!placed.takes(1));
+        placed.give_back(5);
+        assert!(placed.takes(5) && !placed.takes(1));
         placed.sync().unwrap();
         assert!(placed.takes(1));
     }
