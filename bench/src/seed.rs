@@ -180,7 +180,11 @@ fn write_lists(layout: &Layout) -> anyhow::Result<()> {
     // Only what the lists look at: every file more makes filling and removing slower.
     for number in 0..LIST_LENGTH {
         layout.link_tag(TAGS, &tag_name(number), &digest)?;
-        fs::create_dir_all(layout.repository(&repository_name(number)).join("_layers"))?;
+        // 2.8 looks for the one folder, 3.1 for the other.
+        let repository = layout.repository(&repository_name(number));
+        for folder in ["_layers", "_manifests"] {
+            fs::create_dir_all(repository.join(folder))?;
+        }
     }
     Ok(())
 }
