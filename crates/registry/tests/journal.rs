@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use blobs::FileSystem;
+use blobs::{Blobs, FileSystem};
 use bytes::Bytes;
 use futures_core::Stream;
 use metadata::Metadata;
@@ -25,6 +25,13 @@ async fn push(registry: &Registry, content: &'static [u8]) -> Digest {
     let chunks = Box::pin(Once(Some(Bytes::from_static(content))));
     registry.push_blob(&"app".parse().unwrap(), &digest, chunks).await.unwrap();
     digest
+}
+
+/// Where `syncfs(2)` can not be relied on nothing is ever left for later.
+async fn syncs_later(folder: &Path) -> bool {
+    let store = FileSystem::open(folder).unwrap();
+    let content = Bytes::from_static(b"probe");
+    store.put(&Digest::sha256(&content), content).await.unwrap().unsynced.is_some()
 }
 
 /// A request that brings all at once.
@@ -47,6 +54,9 @@ fn data(folder: &Path, digest: &Digest) -> PathBuf {
 #[tokio::test]
 async fn what_the_disk_has_lost_is_put_back() {
     let folder = tempfile::tempdir().unwrap();
+    if !syncs_later(folder.path()).await {
+        return;
+    }
     let registry = open(folder.path()).await;
     let lost = push(&registry, b"lost").await;
     let torn = push(&registry, b"torn").await;
@@ -67,6 +77,9 @@ async fn what_the_disk_has_lost_is_put_back() {
 #[tokio::test]
 async fn what_is_synced_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
+    if !syncs_later(folder.path()).await {
+        return;
+    }
     let registry = open(folder.path()).await;
     push(&registry, b"one").await;
     let two = push(&registry, b"two").await;
