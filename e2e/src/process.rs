@@ -197,7 +197,13 @@ impl Daemon {
     pub(crate) fn is_running(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended early with {status}{}", self.name, self.log_tail()),
+            Some(status) => {
+                // Another one may write what it serves to the same file.
+                let log = self.log();
+                let words = log.lines().filter(|line| !line.contains(" INFO access "));
+                let words = words.collect::<Vec<_>>().join("\n");
+                bail!("{} ended early with {status}; its log:{}", self.name, tail(&words))
+            }
         }
     }
 
