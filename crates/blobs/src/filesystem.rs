@@ -432,8 +432,11 @@ impl Upload for FileUpload {
                 && takes(&store, length)
             {
                 let mut content = vec![0; size];
-                file.read_exact_at(&mut content, 0).map_err(failed)?;
-                return place(&store, &path, &file, &digest, content.into());
+                if let Err(error) = file.read_exact_at(&mut content, 0) {
+                    return counted(&store, length, Err(failed(error)));
+                }
+                let placed = place(&store, &path, &file, &digest, content.into());
+                return counted(&store, length, placed);
             }
             move_to_layout(&store, &path, &file, &digest)
         })
@@ -497,15 +500,21 @@ fn put(
     }
     let failed = |error| Error::new("write", path, error);
     // One of a request that died may be there.
-    let file = File::create(path).map_err(failed)?;
+    let file = match File::create(path).map_err(failed) {
+        Ok(file) => file,
+        Err(error) if small.is_some() => return counted(store, length, Err(error)),
+        Err(error) => return Err(error),
+    };
     let written = write_all_at(&file, content, 0).map_err(failed);
-    let stored = written.and_then(|()| match small {
-        Some(content) => place(store, path, &file, digest, content),
-        None => move_to_layout(store, path, &file, digest),
-    });
+    let stored = match small {
+        Some(content) => {
+            let placed = written.and_then(|()| place(store, path, &file, digest, content));
+            counted(store, length, placed)
+        }
+        None => written.and_then(|()| move_to_layout(store, path, &file, digest)),
+    };
     if stored.is_err() {
         let _ = fs::remove_file(path);
-        give_back(store, length);
     }
     stored
 }
@@ -522,15 +531,13 @@ fn restore(
     let file = File::create(path).map_err(failed)?;
     let written = write_all_at(&file, std::slice::from_ref(&content), 0).map_err(failed);
     let restored = written.and_then(|()| {
-        if !takes(store, content.len() as u64) {
+        let length = content.len() as u64;
+        if !takes(store, length) {
             return move_to_layout(store, path, &file, digest);
         }
-        let folder = layout::blob(&store.shared.root, digest);
-        create_folder(&folder)?;
-        let to = folder.join("data");
-        fs::rename(path, &to).map_err(|error| Error::new("rename to", &to, error))?;
-        store.shared.open_files.forget(digest);
-        Ok(Stored { location: None, unsynced: Some(content) })
+        let moved = rename_to_layout(store, path, digest);
+        let stored = moved.map(|_| Stored { location: None, unsynced: Some(content) });
+        counted(store, length, stored)
     });
     if restored.is_err() {
         let _ = fs::remove_file(path);
@@ -543,13 +550,19 @@ fn takes(store: &FileSystem, length: u64) -> bool {
     store.shared.placed.as_ref().is_some_and(|placed| placed.takes(length))
 }
 
-/// Content of this length does not wait for it after all.
-fn give_back(store: &FileSystem, length: u64) {
+/// What became of content that was counted among those that wait: unless it does wait, it is not.
+fn counted(
+    store: &FileSystem,
+    length: u64,
+    stored: Result<Stored, Error>,
+) -> Result<Stored, Error> {
+    let waits = matches!(&stored, Ok(Stored { unsynced: Some(_), .. }));
     if let Some(placed) = &store.shared.placed
-        && length <= placed::SMALL
+        && !waits
     {
         placed.give_back(length);
     }
+    stored
 }
 
 /// Makes the written file `from` the content of `digest`, to be synced later.
@@ -569,10 +582,7 @@ fn place(
         Err(Errno::EXIST) if holds(&to, &content) => {
             fs::remove_file(from).map_err(|error| Error::new("remove", from, error))?;
         }
-        Err(_) => {
-            give_back(store, content.len() as u64);
-            return move_to_layout(store, from, file, digest);
-        }
+        Err(_) => return move_to_layout(store, from, file, digest),
     }
     Ok(Stored { location: None, unsynced: Some(content) })
 }
@@ -600,13 +610,18 @@ fn move_to_layout(
     digest: &Digest,
 ) -> Result<Stored, Error> {
     file.sync_data().map_err(|error| Error::new("sync", from, error))?;
+    sync_folders(&rename_to_layout(store, from, digest)?)?;
+    Ok(Stored { location: None, unsynced: None })
+}
+
+/// Puts a file in the place of `digest`, whatever is there. Returns the folder that it is in.
+fn rename_to_layout(store: &FileSystem, from: &Path, digest: &Digest) -> Result<PathBuf, Error> {
     let folder = layout::blob(&store.shared.root, digest);
     create_folder(&folder)?;
     let to = folder.join("data");
     fs::rename(from, &to).map_err(|error| Error::new("rename to", &to, error))?;
     store.shared.open_files.forget(digest);
-    sync_folders(&folder)?;
-    Ok(Stored { location: None, unsynced: None })
+    Ok(folder)
 }
 
 /// Makes the name of a blob's file durable, then that of its folder. Another upload may have made
