@@ -1,11 +1,14 @@
 //! Connections: taking them, giving up on dead ones, and ending in good order.
 
+mod http1;
+mod wire;
+
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::tls::HandshakeError;
@@ -28,9 +31,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a connection that is quiet is kept when the server ends: what its client sent before it
 /// could know is on its way.
 const LAST_CALL: Duration = Duration::from_millis(50);
-
-/// The most that is read at once, and the largest head of a request.
-const MAX_BUFFER: usize = 64 << 10;
 
 /// Requests at once on one connection of HTTP/2. No client that moves images has as many.
 const MAX_STREAMS: u32 = 100;
@@ -57,10 +57,6 @@ const PING: Duration = Duration::from_secs(30);
 
 /// How every connection of HTTP/2 without prior negotiation begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// How a client begins that tries TLS first, as Docker does: a record with a part of a handshake, of
-/// any version (RFC 8446 §5.1).
-const TLS_START: &[u8] = &[0x16, 0x03];
 
 /// What is spoken with clients.
 #[derive(Clone, Debug, Default)]
@@ -181,7 +177,7 @@ pub async fn serve_debug(mut listener: Listener, debug: Debug, mut ending: Endin
             });
             let io = TokioIo::new(StallTimeout::new(stream, WRITE_STALL));
             // It ends with the process: operators' tools come back by themselves.
-            let _ = http1().serve_connection(io, answer).await;
+            let _ = http1::builder(TokioTimer::new()).serve_connection(io, answer).await;
         });
     }
 }
@@ -259,31 +255,14 @@ async fn serve_http1(
     service: Service,
     ending: Ending,
 ) -> bool {
-    let answer = service_fn(move |request: http::Request<Incoming>| {
-        let service = service.clone();
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = RequestBody::new(&parts.headers, body);
-            Ok::<_, Infallible>(service.handle(parts, body, connection).await)
-        }
+    let service = &service;
+    let answer = service_fn(move |request: http::Request<Incoming>| async move {
+        let (parts, body) = request.into_parts();
+        let body = RequestBody::new(&parts.headers, body);
+        Ok::<_, Infallible>(service.handle(parts, body, connection).await)
     });
-    let io = TokioIo::new(StallTimeout::new(stream, WRITE_STALL));
-    let mut serving = http1().serve_connection(io, answer);
-    let end = http1::Connection::graceful_shutdown;
-    let ended = drive(Pin::new(&mut serving), end, ending, std::future::pending()).await;
-    match &ended {
-        // Answered by hyper itself, with a status and nothing else.
-        Some(Err(error)) if error.is_parse() => {
-            let peer = connection.peer;
-            if serving.into_parts().read_buf.starts_with(TLS_START) {
-                tracing::debug!(%peer, "a client that tried TLS was told that this port has none");
-            } else {
-                tracing::info!(%peer, %error, "a request that is not HTTP was refused");
-            }
-        }
-        ended => log_end(connection.peer, ended.as_ref()),
-    }
-    !matches!(ended, Some(Ok(())))
+    let io = StallTimeout::new(stream, WRITE_STALL);
+    http1::serve(io, &answer, connection.peer, ending).await
 }
 
 async fn serve_http2(
@@ -358,17 +337,6 @@ fn log_end(peer: Peer, ended: Option<&hyper::Result<()>>) {
     if let Some(Err(error)) = ended {
         tracing::debug!(%peer, %error, "connection ended");
     }
-}
-
-fn http1() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_BUFFER)
-        // Who has said all there is to say may still listen: `nc -N`, some proxies.
-        .half_close(true);
-    builder
 }
 
 fn http2() -> http2::Builder<TokioExecutor> {

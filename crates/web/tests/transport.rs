@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use net::Listener;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use web::Metrics;
 use web::server::{Protocols, Shutdown, serve};
@@ -171,6 +171,28 @@ async fn what_leaves_by_sendfile_is_what_was_asked_for() {
         let answer = within(read_answer(&mut socket, "HEAD /v2/")).await.unwrap().unwrap();
         assert_eq!((answer.status, answer.body.len()), (200, 0));
     }
+}
+
+/// A connection that rests is taken from hyper, and given back with the next request.
+#[tokio::test]
+async fn a_connection_may_rest() {
+    const REST: Duration = Duration::from_millis(300);
+    async fn use_now_and_then(mut connection: impl AsyncRead + AsyncWrite + Unpin) {
+        for _ in 0..2 {
+            tokio::time::sleep(REST).await;
+            connection.write_all(b"GET /v2/ HTTP/1.1\r\nHost: h\r\n\r\nGET /v2/ HT").await.unwrap();
+            let answer = within(read_answer(&mut connection, "GET /v2/")).await.unwrap().unwrap();
+            assert_eq!(answer.status, 200);
+            tokio::time::sleep(REST).await;
+            connection.write_all(b"TP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+            let answer = within(read_answer(&mut connection, "GET /v2/")).await.unwrap().unwrap();
+            assert_eq!(answer.status, 200);
+        }
+    }
+    let (plain, tls) =
+        (Server::start_plain(true, absolute).await, Server::start_tls(absolute).await);
+    let socket = within(TcpStream::connect(plain.address)).await.unwrap();
+    tokio::join!(use_now_and_then(socket), use_now_and_then(tls.connect_tls(&["http/1.1"]).await),);
 }
 
 /// RFC 9112 §3.2.
