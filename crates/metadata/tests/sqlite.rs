@@ -38,6 +38,42 @@ async fn what_was_written_is_there_after_opening_again() {
     }
 }
 
+/// Most of them share a commit with others.
+#[tokio::test]
+async fn a_write_that_fails_takes_nothing_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open_sqlite(&folder.path().join("db")).await.unwrap();
+    let mut writes = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let metadata = metadata.clone();
+        writes.spawn(async move {
+            let name = format!("a/{number}").parse::<oci::RepositoryName>().unwrap();
+            let written = metadata
+                .write(Durability::Power, (number, name), |tx, (number, name)| {
+                    Box::pin(async move {
+                        repositories::find(tx, name).await?;
+                        assert!(number % 6 != 1, "before it writes");
+                        repositories::ensure(tx, name, 1).await?;
+                        assert!(number % 6 != 2, "after it wrote");
+                        match number % 6 {
+                            3 => Err(Error::new(ErrorKind::Other, "on purpose")),
+                            _ => Ok(()),
+                        }
+                    })
+                })
+                .await;
+            (number, written.is_ok())
+        });
+    }
+    for (number, succeeded) in writes.join_all().await {
+        assert_eq!(succeeded, !matches!(number % 6, 1..=3), "{number}");
+        let name = format!("a/{number}").parse::<oci::RepositoryName>().unwrap();
+        let found = metadata.read(&name, |tx, name| Box::pin(repositories::find(tx, name))).await;
+        assert_eq!(found.unwrap().is_some(), succeeded, "{number}");
+    }
+    assert_eq!(metadata.check_structure().await.unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn what_is_left_of_a_start_that_was_cut_short_does_no_harm() {
     let folder = tempfile::tempdir().unwrap();

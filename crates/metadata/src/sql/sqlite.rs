@@ -1,26 +1,29 @@
 //! SQLite: reads run where they are asked for, writes run on one thread that commits in groups.
 //!
-//! A point read costs microseconds, so it is not worth a hop to another thread. A durable write
-//! costs a wait for the disk, so all writes that are there when the writer comes round share one
-//! commit. Each runs in a savepoint of its own: one that fails takes nothing with it.
+//! A point read costs microseconds, so it is not worth a hop to another thread.
 
+mod writer;
+
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
+
+use writer::{Job, Writer};
 
 use super::{Durability, Row, Tx, TxFuture, Value};
 use crate::{Error, ErrorKind, migrate};
@@ -30,9 +33,6 @@ pub(super) const DIALECT: &[(&str, &str)] =
 
 /// Marks a file as ours: "ORLP".
 const APPLICATION_ID: i64 = 0x4f52_4c50;
-
-/// Writes that share a commit, at most.
-const MAX_GROUP: usize = 256;
 
 /// Pages that the writer keeps in memory, in KiB, at most. What a large transaction changes and
 /// what does not fit is written twice.
@@ -54,30 +54,17 @@ pub(super) struct Database {
     writer: Option<JoinHandle<()>>,
 }
 
-/// A write on its way to the writer thread.
-struct Job {
-    durability: Durability,
-    run: Box<dyn FnOnce(&mut Tx) -> Outcome + Send>,
-}
-
-/// A write that has run: whether it succeeded, and how to tell its caller once the commit has (or
-/// has not) happened.
-struct Outcome {
-    keep: bool,
-    reply: Box<dyn FnOnce(Result<(), Error>) + Send>,
-}
-
 impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         create_private(path)?;
-        let mut writer = Tx { connection: super::Connection::Sqlite(Connection::open(path)?) };
-        prepare_file(&mut writer)?;
+        let mut tx = Tx { connection: super::Connection::Sqlite(Connection::open(path)?) };
+        prepare_file(&mut tx)?;
         let (jobs, queue) = mpsc::channel();
         let commits = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&commits);
-        let thread = std::thread::Builder::new()
+        let writer = Writer::new(tx, Arc::clone(&commits));
+        let thread = thread::Builder::new()
             .name("metadata-writer".to_owned())
-            .spawn(move || write_in_groups(&mut writer, &queue, &counter))
+            .spawn(move || writer.write_in_groups(&queue))
             .map_err(|error| {
                 Error::new(ErrorKind::Other, format!("cannot start the writer thread: {error}"))
             })?;
@@ -102,7 +89,7 @@ impl Database {
         };
         let mut reader = Connection::open_for_reading(path)?;
         let look = "SELECT count(*) FROM sqlite_schema";
-        match reader.connection.query_row(look, [], |_| Ok(())) {
+        match reader.handle.query_row(look, [], |_| Ok(())) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
                 reader = Connection::open_immutable(path)?;
             }
@@ -159,21 +146,8 @@ impl Database {
         E: From<Error> + Send + 'static,
         F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel::<Result<T, E>>();
-        let run = move |tx: &mut Tx| {
-            let result = catch_unwind(AssertUnwindSafe(|| run_to_end(function(tx, &input))));
-            let result = result.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Other, "a transaction panicked: this is a defect").into())
-            });
-            Outcome {
-                keep: result.is_ok(),
-                reply: Box::new(move |committed| {
-                    // A caller that has gone away needs no answer.
-                    let _ = answer.send(committed.map_err(E::from).and(result));
-                }),
-            }
-        };
-        let job = Job { durability, run: Box::new(run) };
+        let (answer, answered) = oneshot::channel();
+        let job = Job::new(durability, function, input, answer);
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if !sent {
             return Err(Error::new(ErrorKind::ReadOnly, "it is open for reading only").into());
@@ -208,90 +182,6 @@ fn run_to_end<T, E: From<Error>>(future: impl Future<Output = Result<T, E>>) -> 
             Err(Error::new(ErrorKind::Other, "a transaction waited: this is a defect").into())
         }
     }
-}
-
-fn write_in_groups(tx: &mut Tx, queue: &mpsc::Receiver<Job>, commits: &AtomicU64) {
-    while let Ok(first) = queue.recv() {
-        let mut group = vec![first];
-        while group.len() < MAX_GROUP {
-            match queue.try_recv() {
-                Ok(job) => group.push(job),
-                Err(_) => break,
-            }
-        }
-        write_group(tx, group, commits);
-    }
-    if let super::Connection::Sqlite(connection) = &mut tx.connection {
-        // Leaves one tidy file behind. Failing costs the next start a few milliseconds.
-        let _ = connection.statement("PRAGMA wal_checkpoint(TRUNCATE)");
-    }
-}
-
-fn write_group(tx: &mut Tx, group: Vec<Job>, commits: &AtomicU64) {
-    commits.fetch_add(1, Ordering::SeqCst);
-    let power = group.iter().any(|job| job.durability == Durability::Power);
-    if let Err(error) = begin(tx, power) {
-        commits.fetch_add(1, Ordering::SeqCst);
-        for job in group {
-            refuse(job, tx, &error);
-        }
-        return;
-    }
-    let mut outcomes = Vec::with_capacity(group.len());
-    let mut broken = None;
-    for job in group {
-        let outcome = in_savepoint(tx, job, &mut broken);
-        outcomes.push(outcome);
-    }
-    let committed = match broken {
-        None => control(tx, "COMMIT"),
-        Some(error) => Err(error),
-    };
-    if committed.is_err() {
-        // After some errors (a full disk) SQLite has rolled back by itself.
-        let _ = control(tx, "ROLLBACK");
-    }
-    commits.fetch_add(1, Ordering::SeqCst);
-    for outcome in outcomes {
-        (outcome.reply)(match &committed {
-            Ok(()) => Ok(()),
-            // A write that failed by itself reports that, not what became of the others.
-            Err(_) if !outcome.keep => Ok(()),
-            Err(error) => Err(error.clone()),
-        });
-    }
-}
-
-fn begin(tx: &mut Tx, power: bool) -> Result<(), Error> {
-    // In WAL mode NORMAL leaves the last commits to the page cache: they survive the process.
-    let mode = if power { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" };
-    control(tx, mode)?;
-    control(tx, "BEGIN IMMEDIATE")
-}
-
-fn in_savepoint(tx: &mut Tx, job: Job, broken: &mut Option<Error>) -> Outcome {
-    if let Err(error) = control(tx, "SAVEPOINT one") {
-        broken.get_or_insert(error);
-    }
-    let outcome = (job.run)(tx);
-    if !outcome.keep
-        && let Err(error) = control(tx, "ROLLBACK TO one")
-    {
-        broken.get_or_insert(error);
-    }
-    if let Err(error) = control(tx, "RELEASE one") {
-        broken.get_or_insert(error);
-    }
-    outcome
-}
-
-/// Answers a write that could not even begin. It runs outside a transaction on a connection that
-/// refuses writes, so that it ends with the type its caller waits for.
-fn refuse(job: Job, tx: &mut Tx, error: &Error) {
-    let _ = control(tx, "PRAGMA query_only=ON");
-    let outcome = (job.run)(tx);
-    let _ = control(tx, "PRAGMA query_only=OFF");
-    (outcome.reply)(Err(error.clone()));
 }
 
 fn control(tx: &mut Tx, sql: &'static str) -> Result<(), Error> {
@@ -395,8 +285,10 @@ fn check_mark(connection: &mut Connection) -> Result<(), Error> {
 
 /// One connection to the file.
 pub(super) struct Connection {
-    connection: rusqlite::Connection,
+    handle: rusqlite::Connection,
     path: PathBuf,
+    /// Statements that were run and may change something.
+    writes: Cell<u64>,
 }
 
 impl Connection {
@@ -425,7 +317,7 @@ impl Connection {
     fn with_flags(path: &Path, name: &Path, flags: OpenFlags) -> Result<Self, Error> {
         let open = || {
             let connection = rusqlite::Connection::open_with_flags(name, flags)?;
-            connection.busy_timeout(std::time::Duration::from_secs(10))?;
+            connection.busy_timeout(Duration::from_secs(10))?;
             connection.set_prepared_statement_cache_capacity(128);
             // Plans are made for the statement, not for its parameters: else SQLite plans a join
             // anew each time it runs, which takes twelve times as long as running it.
@@ -433,7 +325,7 @@ impl Connection {
             Ok(connection)
         };
         match open() {
-            Ok(connection) => Ok(Self { connection, path: path.to_owned() }),
+            Ok(handle) => Ok(Self { handle, path: path.to_owned(), writes: Cell::new(0) }),
             Err(error) => Err(Error::from_sqlite(&error, path)),
         }
     }
@@ -441,6 +333,7 @@ impl Connection {
     pub(super) fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, Error> {
         self.run(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
+            self.count(&statement);
             let columns = statement.column_count();
             bind(&mut statement, parameters)?;
             let mut rows = statement.raw_query();
@@ -458,18 +351,30 @@ impl Connection {
     pub(super) fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, Error> {
         self.run(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
+            self.count(&statement);
             bind(&mut statement, parameters)?;
             Ok(statement.raw_execute()? as u64)
         })
     }
 
     pub(super) fn statement(&mut self, sql: &str) -> Result<(), Error> {
+        self.writes.update(|writes| writes + 1);
         self.run(|connection| connection.execute_batch(sql))
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        !self.handle.is_autocommit()
     }
 
     /// Begins or ends a transaction.
     pub(super) fn control(&mut self, sql: &'static str) -> Result<(), Error> {
         self.execute(sql, &[]).map(drop)
+    }
+
+    fn count(&self, statement: &rusqlite::Statement<'_>) {
+        if !statement.readonly() {
+            self.writes.update(|writes| writes + 1);
+        }
     }
 
     fn pragma(&mut self, sql: &str) -> Result<i64, Error> {
@@ -480,7 +385,7 @@ impl Connection {
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
-        work(&self.connection).map_err(|error| Error::from_sqlite(&error, &self.path))
+        work(&self.handle).map_err(|error| Error::from_sqlite(&error, &self.path))
     }
 }
 
