@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -17,6 +19,12 @@ use crate::{Error, ErrorKind};
 
 /// Writes that share a commit, at most.
 const MAX_GROUP: usize = 256;
+
+/// How often the writer lets others run without getting more from them.
+const YIELDS: u32 = 4;
+
+/// How long it gathers writes, at most, and those that others take when it lets them run.
+const MAX_GATHERING: Duration = Duration::from_millis(2);
 
 /// A write on its way to the writer thread.
 pub(super) struct Job {
@@ -154,11 +162,21 @@ impl Writer {
     }
 }
 
-/// What shares a commit with `first`: what waits.
+/// What shares a commit with `first`: what waits, and what comes from others who can run now. Where
+/// cores are few, the writer is woken by a write and others are about to bring more.
 fn gather(first: Job, queue: &mpsc::Receiver<Job>) -> Vec<Job> {
+    let started = Instant::now();
     let mut group = vec![first];
-    group.extend(queue.try_iter().take(MAX_GROUP - 1));
-    group
+    let mut in_vain = 0;
+    loop {
+        let before = group.len();
+        group.extend(queue.try_iter().take(MAX_GROUP - before));
+        in_vain = if group.len() > before { 0 } else { in_vain + 1 };
+        if in_vain > YIELDS || group.len() == MAX_GROUP || started.elapsed() > MAX_GATHERING {
+            return group;
+        }
+        thread::yield_now();
+    }
 }
 
 /// Runs all writes. False if that must be taken back: one has failed after it had begun to change
