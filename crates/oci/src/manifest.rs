@@ -131,6 +131,9 @@ impl Manifest {
     /// The layers that clients may fetch from elsewhere: of a non-distributable type, or with
     /// `urls`. In order, each digest once, without those that are required anyway.
     pub fn optional_blobs(&self) -> Vec<&Descriptor> {
+        if !self.layers.iter().any(is_optional) {
+            return Vec::new();
+        }
         let mut seen: HashSet<Digest> =
             self.required_blobs().into_iter().map(|blob| blob.digest).collect();
         let layers = self.layers.iter().filter(|layer| is_optional(layer));
