@@ -4,8 +4,9 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::Error;
 
@@ -15,10 +16,16 @@ const MAX_SIZE: u64 = 16 << 20;
 /// A file that changed less than this ago may change again within one tick of its clock.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// What a file holds, parsed. Asking costs one stat of the file.
+/// A file is not looked at again for this long, however many ask: a change is seen by then.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a file holds, parsed.
 pub(crate) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
+    opened: Instant,
+    /// When the file is to be looked at again, in nanoseconds after `opened`.
+    next_look: AtomicU64,
     state: RwLock<State<T>>,
 }
 
@@ -52,12 +59,38 @@ impl<T> Watched<T> {
         let value =
             parse(&content).map_err(|reason| Error::Content { path: path.to_owned(), reason })?;
         let state = State { value: Arc::new(value), stamp: Some(stamp), settled };
-        Ok(Self { path: path.to_owned(), parse: Box::new(parse), state: RwLock::new(state) })
+        Ok(Self {
+            path: path.to_owned(),
+            parse: Box::new(parse),
+            opened: Instant::now(),
+            next_look: AtomicU64::new(0),
+            state: RwLock::new(state),
+        })
     }
 
-    /// What the file holds now. While it can not be read or makes no sense, what it held before:
-    /// an editor that saves must not lock everybody out.
+    /// What the file holds, or held a moment ago. While it can not be read or makes no sense, what
+    /// it held before: an editor that saves must not lock everybody out.
     pub(crate) fn get(&self) -> Arc<T> {
+        if self.is_time_to_look() {
+            return self.look();
+        }
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&state.value)
+    }
+
+    /// True for one of those who ask, at most once in [`LOOK_EVERY`].
+    fn is_time_to_look(&self) -> bool {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanoseconds(self.opened.elapsed());
+        let due = self.next_look.load(Ordering::Relaxed);
+        let next = now.saturating_add(nanoseconds(LOOK_EVERY));
+        let taken =
+            || self.next_look.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
+        now >= due && taken().is_ok()
+    }
+
+    /// What the file holds now. Costs one stat of the file.
+    fn look(&self) -> Arc<T> {
         let found = std::fs::metadata(&self.path).map(|metadata| stamp(&metadata));
         let found = found.ok();
         {
@@ -152,17 +185,17 @@ mod tests {
         // Of the same size and within one tick of the clock.
         for text in ["1", "2", "3", "4"] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(*file.get(), text);
+            assert_eq!(*file.look(), text);
         }
         // Another file in its place, as old as can be.
         let other = folder.path().join("other");
         std::fs::write(&other, "5").unwrap();
         File::open(&other).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         std::fs::rename(&other, &path).unwrap();
-        assert_eq!(*file.get(), "5");
-        assert_eq!(*file.get(), "5");
+        assert_eq!(*file.look(), "5");
+        assert_eq!(*file.look(), "5");
         std::fs::write(&path, "6").unwrap();
-        assert_eq!(*file.get(), "6");
+        assert_eq!(*file.look(), "6");
     }
 
     #[test]
@@ -172,11 +205,30 @@ mod tests {
         std::fs::write(&path, "good").unwrap();
         let file = watched(&path);
         std::fs::write(&path, "bad").unwrap();
-        assert_eq!(*file.get(), "good");
+        assert_eq!(*file.look(), "good");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(*file.get(), "good");
+        assert_eq!(*file.look(), "good");
         std::fs::write(&path, "better").unwrap();
-        assert_eq!(*file.get(), "better");
+        assert_eq!(*file.look(), "better");
+    }
+
+    #[test]
+    fn many_who_ask_are_one_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "0").unwrap();
+        let file = watched(&path);
+        let opened = Instant::now();
+        let mut looks = 0;
+        while opened.elapsed() < 3 * LOOK_EVERY {
+            looks += u32::from(file.is_time_to_look());
+        }
+        assert!((2..=4).contains(&looks), "{looks}");
+        std::fs::write(&path, "1").unwrap();
+        let changed = Instant::now();
+        while *file.get() != "1" {
+            assert!(changed.elapsed() < Duration::from_mins(1), "it is never seen");
+        }
     }
 
     #[test]

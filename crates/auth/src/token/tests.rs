@@ -259,6 +259,8 @@ async fn a_file_of_keys_is_read_again() {
     assert!(token.check(&sign(&first)).await.is_some());
     let keys = json!({ "keys": [second.named("k")] }).to_string();
     std::fs::write(folder.path().join("jwks.json"), keys).unwrap();
+    // Files are looked at ten times a second.
+    tokio::time::sleep(std::time::Duration::from_millis(101)).await;
     assert!(token.check(&sign(&first)).await.is_none());
     assert!(token.check(&sign(&second)).await.is_some());
 }

@@ -12,6 +12,7 @@ mod rules;
 mod token;
 
 use std::path::Path;
+use std::time::Duration;
 
 use auth::htpasswd::{Config, Htpasswd};
 use auth::{Access, Action, Rule, Rules, Who};
@@ -37,6 +38,11 @@ async fn registry_with(access: Access, images: &[&str]) -> TestRegistry {
 fn write_users(path: &Path, users: &[&str]) {
     let line = |user: &&str| format!("{user}:{}\n", bcrypt::hash(user, 4).unwrap());
     std::fs::write(path, users.iter().map(line).collect::<String>()).unwrap();
+}
+
+/// Files are looked at ten times a second.
+async fn until_changes_are_seen() {
+    tokio::time::sleep(Duration::from_millis(101)).await;
 }
 
 fn htpasswd(path: &Path) -> Htpasswd {

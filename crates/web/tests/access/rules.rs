@@ -99,6 +99,7 @@ async fn clients_get_tokens_with_a_password_or_without() {
     }
     // With the password the token ends.
     write_users(&folder.path().join("htpasswd"), &["jo"]);
+    crate::until_changes_are_seen().await;
     get(&registry, app, &jo).await.expect(401);
     get(&registry, alpine, &nobody).await.expect(200);
 }
