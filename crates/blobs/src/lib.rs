@@ -126,6 +126,8 @@ pub trait Blobs: Send + Sync + 'static {
 pub enum Content {
     /// A file.
     File(FileContent),
+    /// Bytes that somebody has read already.
+    Memory(Bytes),
 }
 
 impl Content {
@@ -133,6 +135,7 @@ impl Content {
     pub fn size(&self) -> u64 {
         match self {
             Self::File(file) => file.size(),
+            Self::Memory(bytes) => bytes.len() as u64,
         }
     }
 
@@ -141,6 +144,7 @@ impl Content {
     pub fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
         match self {
             Self::File(file) => file.map(offset, length),
+            Self::Memory(_) => None,
         }
     }
 
@@ -148,6 +152,7 @@ impl Content {
     pub fn is_cached(&self, offset: u64, length: u64) -> bool {
         match self {
             Self::File(file) => file.is_cached(offset, length),
+            Self::Memory(_) => true,
         }
     }
 
@@ -158,6 +163,7 @@ impl Content {
         match (self.read_cached(offset, limit), self) {
             (Some(bytes), _) => Ok(bytes),
             (None, Self::File(file)) => file.read(offset, limit).await,
+            (None, Self::Memory(_)) => Ok(Bytes::new()),
         }
     }
 
@@ -165,8 +171,15 @@ impl Content {
     pub fn read_cached(&self, offset: u64, limit: usize) -> Option<Bytes> {
         match self {
             Self::File(file) => file.read_cached(offset, limit),
+            Self::Memory(bytes) => part(bytes, offset, limit.min(Buffer::SIZE)),
         }
     }
+}
+
+/// At most `limit` of these bytes from `offset`; `None` if there are none.
+fn part(bytes: &Bytes, offset: u64, limit: usize) -> Option<Bytes> {
+    let start = usize::try_from(offset).ok().filter(|start| *start < bytes.len())?;
+    Some(bytes.slice(start..bytes.len().min(start.saturating_add(limit))))
 }
 
 /// Content that is in its place.

@@ -71,8 +71,8 @@ pub use transfer::{
 };
 pub use upload::{ChunkRange, UploadProgress};
 
-/// Bytes of manifests that are kept in memory, by digest.
-const MANIFEST_CACHE_BYTES: u64 = 16 << 20;
+/// Bytes of manifests and small blobs that are kept in memory.
+const CONTENT_CACHE_BYTES: u64 = 16 << 20;
 
 /// Work that runs to its end whether or not its client stays, at most at once.
 const MAX_WORK: u32 = 1 << 20;
@@ -99,16 +99,15 @@ struct Shared {
     found_manifests: Answers<(RepositoryName, Reference), metadata::manifests::Manifest>,
     /// The blobs that repositories serve.
     found_blobs: Answers<(RepositoryName, Digest), metadata::blobs::Blob>,
-    /// Content of manifests by their sha256 digest. It says nothing about who may read it: the
-    /// database is asked that each time.
-    manifests: quick_cache::sync::Cache<Digest, Bytes, ByLength>,
+    /// Content of manifests and small blobs by their sha256 digest. It says nothing about who may
+    /// read it: the database is asked that each time.
+    contents: quick_cache::sync::Cache<Digest, Bytes, ByLength>,
 }
 
 impl Registry {
     /// A registry that keeps its facts in `metadata` and its bytes in `blobs`.
     pub fn new(metadata: Metadata, blobs: Arc<dyn Blobs>, config: Config) -> Self {
-        let manifests =
-            quick_cache::sync::Cache::with_weighter(4096, MANIFEST_CACHE_BYTES, ByLength);
+        let contents = quick_cache::sync::Cache::with_weighter(4096, CONTENT_CACHE_BYTES, ByLength);
         let sessions = sessions::Sessions::default();
         let round = adopt::Round::default();
         let work = Arc::new(Semaphore::new(MAX_WORK as usize));
@@ -127,7 +126,7 @@ impl Registry {
                 work,
                 found_manifests: Answers::new(),
                 found_blobs: Answers::new(),
-                manifests,
+                contents,
             }),
         }
     }

@@ -123,7 +123,7 @@ impl Registry {
         // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(stored.unsynced.as_ref());
         written?;
-        self.shared.manifests.insert(sha256, content);
+        self.shared.contents.insert(sha256, content);
         Ok(pushed)
     }
 

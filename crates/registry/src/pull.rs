@@ -27,6 +27,10 @@ pub struct PulledBlob {
     pub content: Content,
 }
 
+/// The largest blob that is kept in memory: configurations, signatures. What is larger costs so
+/// much to send that to read it hardly matters.
+const SMALL: usize = 16 << 10;
+
 impl Registry {
     /// The manifest that `reference` leads to.
     pub async fn pull_manifest(
@@ -70,6 +74,9 @@ impl Registry {
         digest: &Digest,
     ) -> Result<PulledBlob, Error> {
         let blob = self.find_blob(repository, digest).await?;
+        if let Some(content) = self.shared.contents.get(&blob.digest) {
+            return Ok(PulledBlob { size: blob.size, content: Content::Memory(content) });
+        }
         let content = match self.blobs().open(&blob.digest, blob.location.as_deref()).await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -77,10 +84,22 @@ impl Registry {
             }
             Err(error) => return Err(error.into()),
         };
-        if content.size() == blob.size {
-            Ok(PulledBlob { size: blob.size, content })
-        } else {
-            Err(blob_gone(repository, digest, blob.size, Some(content.size())))
+        if content.size() != blob.size {
+            return Err(blob_gone(repository, digest, blob.size, Some(content.size())));
+        }
+        if blob.size <= SMALL as u64 {
+            self.remember(&blob.digest, &content);
+        }
+        Ok(PulledBlob { size: blob.size, content })
+    }
+
+    /// Keeps small content in memory, if it is in the page cache and as it should be.
+    fn remember(&self, digest: &Digest, content: &Content) {
+        if let Some(bytes) = content.read_cached(0, SMALL)
+            && Digest::sha256(&bytes) == *digest
+        {
+            // A copy, for what was read is a part of something larger.
+            self.shared.contents.insert(*digest, Bytes::copy_from_slice(&bytes));
         }
     }
 
@@ -132,7 +151,7 @@ impl Registry {
     /// The bytes of a manifest: from memory, or from the store. `None` if they are not what they
     /// should be; pushing the manifest again heals that.
     pub(crate) async fn manifest_content(&self, blob: &Blob) -> Result<Option<Bytes>, Error> {
-        if let Some(content) = self.shared.manifests.get(&blob.digest) {
+        if let Some(content) = self.shared.contents.get(&blob.digest) {
             return Ok(Some(content));
         }
         let content = match Box::pin(read_whole(self.blobs(), blob)).await {
@@ -147,7 +166,7 @@ impl Registry {
             tracing::error!(digest = %blob.digest, "the bytes of a manifest are damaged");
             return Ok(None);
         }
-        self.shared.manifests.insert(blob.digest, content.clone());
+        self.shared.contents.insert(blob.digest, content.clone());
         Ok(Some(content))
     }
 }
