@@ -202,9 +202,9 @@ impl Blobs for FileSystem {
         _location: Option<&'a str>,
     ) -> Future<'a, Result<Option<u64>, Error>> {
         let path = layout::data(&self.shared.root, digest);
-        // One system call; cheaper here than on another thread.
-        let size = match fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
+        // One system call at most; cheaper here than on another thread.
+        let size = match self.shared.open_files.size(digest, &path) {
+            Ok(size) => Ok(Some(size)),
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(Error::new("look up", &path, error)),
         };
@@ -234,9 +234,10 @@ impl Blobs for FileSystem {
         let (store, digest) = (self.clone(), *digest);
         blocking(move || {
             let data = folder.join("data");
+            let removed = fs::remove_file(&data);
             // It keeps its space for as long as it is open.
             store.shared.open_files.forget(&digest);
-            match fs::remove_file(&data) {
+            match removed {
                 // What else is in the folder is not ours to remove.
                 Ok(()) => drop(fs::remove_dir(&folder)),
                 Err(error) if is_absence(&error) => return Ok(false),

@@ -1,11 +1,12 @@
-//! Files that were opened lately: content that many ask for is not looked up, opened and mapped for
-//! each of them.
+//! Files that were opened or looked up lately: content that many ask for is not looked up, opened and
+//! mapped for each of them.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use oci::Digest;
@@ -14,20 +15,33 @@ use quick_cache::sync::Cache;
 /// Files that are kept open, at most.
 const CAPACITY: usize = 128;
 
+/// Files of which it is known when they were seen, at most.
+const SEEN_CAPACITY: usize = 4096;
+
+/// A file is not looked up again for this long after it was seen in its place: what somebody else
+/// does to it shows by then.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// The files of some content.
 pub(super) struct OpenFiles {
     files: Cache<Digest, Arc<OpenFile>>,
+    /// The size that a file had in its place, and when that was.
+    seen: Cache<Digest, (u64, Instant)>,
 }
 
 impl OpenFiles {
     pub(super) fn new() -> Self {
-        Self { files: Cache::new(CAPACITY) }
+        Self { files: Cache::new(CAPACITY), seen: Cache::new(SEEN_CAPACITY) }
     }
 
     /// The file of this content, which lies at `path`: one that is open, or it is opened now.
     pub(super) fn open(&self, digest: &Digest, path: &Path) -> io::Result<Arc<OpenFile>> {
         if let Some(file) = self.files.get(digest) {
+            if self.seen_lately(digest) == Some(file.size) {
+                return Ok(file);
+            }
             if file.is_at(path) {
+                self.saw(digest, file.size);
                 return Ok(file);
             }
             self.forget(digest);
@@ -41,9 +55,29 @@ impl OpenFiles {
         Ok(file)
     }
 
+    /// The size of this content, which lies at `path`.
+    pub(super) fn size(&self, digest: &Digest, path: &Path) -> io::Result<u64> {
+        if let Some(size) = self.seen_lately(digest) {
+            return Ok(size);
+        }
+        let size = std::fs::metadata(path)?.len();
+        self.saw(digest, size);
+        Ok(size)
+    }
+
     /// Another file has this content from now on, or none.
     pub(super) fn forget(&self, digest: &Digest) {
         self.files.remove(digest);
+        self.seen.remove(digest);
+    }
+
+    fn saw(&self, digest: &Digest, size: u64) {
+        self.seen.insert(*digest, (size, Instant::now()));
+    }
+
+    fn seen_lately(&self, digest: &Digest) -> Option<u64> {
+        let (size, at) = self.seen.get(digest)?;
+        (at.elapsed() < LOOK_EVERY).then_some(size)
     }
 }
 
@@ -99,7 +133,7 @@ impl OpenFile {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, thread};
 
     use super::*;
 
@@ -120,10 +154,30 @@ mod tests {
         fs::write(&other, "more").unwrap();
         fs::hard_link(&path, folder.path().join("backup")).unwrap();
         fs::rename(&other, &path).unwrap();
+        thread::sleep(LOOK_EVERY);
         assert_eq!(files.open(&digest, &path).unwrap().size, 4, "it was replaced");
         fs::remove_file(&path).unwrap();
+        thread::sleep(LOOK_EVERY);
         assert!(files.open(&digest, &path).is_err(), "it was removed");
         assert_eq!(first.map(0, 3).unwrap(), "one", "for those who have it");
+    }
+
+    #[test]
+    fn a_file_that_was_seen_is_not_looked_up_at_once_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let digest = Digest::sha256(b"");
+        let files = OpenFiles::new();
+        assert!(files.size(&digest, &path).is_err());
+        fs::write(&path, "one").unwrap();
+        assert_eq!(files.size(&digest, &path).unwrap(), 3, "that there is none is not kept");
+        files.saw(&digest, 4);
+        assert_eq!(files.size(&digest, &path).unwrap(), 4);
+        files.forget(&digest);
+        assert_eq!(files.size(&digest, &path).unwrap(), 3);
+        files.saw(&digest, 4);
+        thread::sleep(LOOK_EVERY);
+        assert_eq!(files.size(&digest, &path).unwrap(), 3);
     }
 
     #[test]
