@@ -1,11 +1,11 @@
 //! Draws what `perf` has seen as a flame graph: a picture without scripts, for a document.
 //!
 //! ```text
-//! perf script -F comm,ip,sym,dso | flame --from serve --title "manifest GET by tag" > picture.svg
+//! perf script -F comm,ip,sym,dso | flame --from server::serve --title "GET" > picture.svg
 //! ```
 //!
 //! Each box is a function, as wide as the share of samples in which it was running or waited for
-//! one above it to return. Samples of threads that never came through `--from` begin where they do.
+//! one above it to return.
 
 #![forbid(unsafe_code)]
 
@@ -43,12 +43,12 @@ struct Options {
     /// What stands above the picture
     #[arg(long)]
     title: String,
-    /// Leave out what is below the innermost function whose name contains this
+    /// Leave out what is below the innermost function whose name contains this; may be repeated
     #[arg(long)]
-    from: Option<String>,
-    /// Only threads whose name contains this
+    from: Vec<String>,
+    /// Leave out threads of this name; may be repeated
     #[arg(long)]
-    thread: Option<String>,
+    without: Vec<String>,
 }
 
 #[derive(Default)]
@@ -89,9 +89,8 @@ fn read(input: impl BufRead, options: &Options) -> io::Result<Frame> {
     for line in input.lines().chain([Ok(String::new())]) {
         let line = line?;
         if line.trim().is_empty() {
-            let wanted = options.thread.as_ref().is_none_or(|part| thread.contains(part));
-            if wanted && !stack.is_empty() {
-                add(&mut root, &stack, options.from.as_deref());
+            if !stack.is_empty() && !options.without.iter().any(|name| name == thread.trim()) {
+                add(&mut root, &stack, &options.from);
             }
             stack.clear();
         } else if line.starts_with(char::is_whitespace) {
@@ -120,8 +119,9 @@ fn function(line: &str) -> Option<(Origin, String)> {
 }
 
 /// Counts one sample, whose innermost function comes first.
-fn add(root: &mut Frame, stack: &[(Origin, String)], from: Option<&str>) {
-    let begin = from.and_then(|from| stack.iter().position(|(_, name)| name.contains(from)));
+fn add(root: &mut Frame, stack: &[(Origin, String)], from: &[String]) {
+    let begins = |name: &String| from.iter().any(|part| name.contains(part));
+    let begin = stack.iter().position(|(_, name)| begins(name));
     let seen = stack.get(..begin.map_or(stack.len(), |begin| begin + 1)).unwrap_or(stack);
     root.samples += 1;
     let mut frame = root;
@@ -240,8 +240,8 @@ mod tests {
     fn samples_become_a_tree() {
         let options = Options {
             title: String::new(),
-            from: Some("serve".to_owned()),
-            thread: Some("tokio".to_owned()),
+            from: vec!["serve".to_owned()],
+            without: vec!["other".to_owned()],
         };
         let root = read(SCRIPT.as_bytes(), &options).unwrap();
         assert_eq!(root.samples, 2);
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_picture_has_a_box_for_each_function() {
-        let options = Options { title: "a < b".to_owned(), from: None, thread: None };
+        let options = Options { title: "a < b".to_owned(), from: Vec::new(), without: Vec::new() };
         let picture = draw(&read(SCRIPT.as_bytes(), &options).unwrap(), &options.title);
         assert!(picture.contains("a &lt; b") && picture.contains("3 samples"));
         assert_eq!(picture.matches("<title>").count(), 6);

@@ -75,8 +75,12 @@ pub(super) fn rows(scale: &Scale) -> Vec<Row> {
     rows.into_iter().map(Row::ours).collect()
 }
 
-/// Every client asks for the manifest and a part of each layer, all at the same time.
 fn herd(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+    on_fresh(server, pass, |server| pull_together(server, pass))
+}
+
+/// Every client asks for the manifest and a part of each layer, all at the same time.
+fn pull_together(server: &Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
     let repository = format!("bench/herd{}", pass.round);
     // 300 MB in a full run.
     let length = pass.scale.layer / 28;
