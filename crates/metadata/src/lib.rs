@@ -2,8 +2,9 @@
 //!
 //! One API over two engines. [`Metadata`] runs *transaction functions*: an async function that is
 //! given a [`Tx`] and its input, and either returns a value (the transaction commits) or an error
-//! (nothing of it happened). A transaction function must be safe to run again, because
-//! PostgreSQL may ask for that; it must do nothing but talk to its [`Tx`].
+//! (nothing of it happened). A transaction function must be safe to run again, which
+//! either engine may do: PostgreSQL when it loses against another, SQLite when another that shares
+//! its commit fails halfway. It must do nothing but talk to its [`Tx`].
 //!
 //! The functions that talk about one kind of fact live in the module of that name
 //! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`journal`], [`adoption`]). A rule that spans several

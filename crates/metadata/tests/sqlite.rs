@@ -4,6 +4,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use metadata::{Durability, Error, ErrorKind, Metadata, repositories};
 
@@ -72,6 +74,30 @@ async fn a_write_that_fails_takes_nothing_with_it() {
         assert_eq!(found.unwrap().is_some(), succeeded, "{number}");
     }
     assert_eq!(metadata.check_structure().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_write_is_run_again_only_if_it_failed_after_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open_sqlite(&folder.path().join("db")).await.unwrap();
+    for (changes, expected) in [(false, 1), (true, 2)] {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let refused: Result<(), Error> = metadata
+            .write(Durability::Power, (changes, Arc::clone(&runs)), |tx, (changes, runs)| {
+                Box::pin(async move {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    let name = "a/b".parse::<oci::RepositoryName>().unwrap();
+                    if *changes {
+                        repositories::ensure(tx, &name, 1).await?;
+                    }
+                    metadata::uploads::delete(tx, "none").await?;
+                    Err(Error::new(ErrorKind::Other, "there is no such upload"))
+                })
+            })
+            .await;
+        assert!(refused.is_err());
+        assert_eq!(runs.load(Ordering::Relaxed), expected, "{changes}");
+    }
 }
 
 #[tokio::test]

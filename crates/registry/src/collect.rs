@@ -44,7 +44,8 @@ impl Registry {
             .write(Durability::Power, (delete_untagged, dry_run), |tx, (untagged, dry_run)| {
                 Box::pin(async move {
                     let found = forget(tx, *untagged).await?;
-                    // A rehearsal is not kept.
+                    // A rehearsal is not kept. What fails after a change may be run again: so it
+                    // takes twice as long.
                     if *dry_run { Err(End::Rehearsed(found)) } else { Ok(found) }
                 })
             })

@@ -117,7 +117,8 @@ impl Metadata {
     }
 
     /// Runs `function` as one transaction and returns once it is committed as safely as
-    /// `durability` asks. Writes that arrive together share the wait for the disk.
+    /// `durability` asks. Writes that arrive together share the wait for the disk. `function` may run
+    /// more than once.
     pub async fn write<I, T, E, F>(
         &self,
         durability: Durability,

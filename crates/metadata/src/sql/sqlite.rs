@@ -287,8 +287,10 @@ fn check_mark(connection: &mut Connection) -> Result<(), Error> {
 pub(super) struct Connection {
     handle: rusqlite::Connection,
     path: PathBuf,
-    /// Statements that were run and may change something.
+    /// Statements that may have changed something.
     writes: Cell<u64>,
+    /// What went wrong last.
+    failure: Cell<Option<ErrorKind>>,
 }
 
 impl Connection {
@@ -325,7 +327,12 @@ impl Connection {
             Ok(connection)
         };
         match open() {
-            Ok(handle) => Ok(Self { handle, path: path.to_owned(), writes: Cell::new(0) }),
+            Ok(handle) => Ok(Self {
+                handle,
+                path: path.to_owned(),
+                writes: Cell::default(),
+                failure: Cell::default(),
+            }),
             Err(error) => Err(Error::from_sqlite(&error, path)),
         }
     }
@@ -351,9 +358,13 @@ impl Connection {
     pub(super) fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, Error> {
         self.run(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            self.count(&statement);
             bind(&mut statement, parameters)?;
-            Ok(statement.raw_execute()? as u64)
+            let changed = statement.raw_execute();
+            // What has found nothing to change counts for nothing.
+            if !matches!(changed, Ok(0)) {
+                self.count(&statement);
+            }
+            Ok(changed? as u64)
         })
     }
 
@@ -385,7 +396,11 @@ impl Connection {
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
-        work(&self.handle).map_err(|error| Error::from_sqlite(&error, &self.path))
+        work(&self.handle).map_err(|error| {
+            let error = Error::from_sqlite(&error, &self.path);
+            self.failure.set(Some(error.kind()));
+            error
+        })
     }
 }
 

@@ -23,7 +23,7 @@ const MAX_GROUP: usize = 256;
 /// How often the writer lets others run without getting more from them.
 const YIELDS: u32 = 4;
 
-/// How long it gathers writes, at most, and those that others take when it lets them run.
+/// After so long it gathers no more.
 const MAX_GATHERING: Duration = Duration::from_millis(2);
 
 /// A write on its way to the writer thread.
@@ -84,8 +84,7 @@ where
     fn reply(self: Box<Self>, committed: Result<(), Error>) {
         let result = match (committed, self.result) {
             (Ok(()), Some(result)) => result,
-            // A write that failed by itself reports that, not what became of the others.
-            (Err(_), Some(Err(error))) => Err(error),
+            // Also for a write that failed by itself: it may have seen what never came about.
             (Err(error), _) => Err(error.into()),
             (Ok(()), None) => return,
         };
@@ -130,6 +129,10 @@ impl Writer {
         let power = group.iter().any(|job| job.durability == Durability::Power);
         self.survive(if power { Durability::Power } else { Durability::Process })?;
         let tx = &mut self.tx;
+        if in_transaction(tx) {
+            // The one before could not be taken back then.
+            control(tx, "ROLLBACK")?;
+        }
         control(tx, "BEGIN IMMEDIATE")?;
         let mut ran = Ok(());
         if !run_together(tx, group) {
@@ -193,7 +196,13 @@ fn run_together(tx: &mut Tx, group: &mut [Job]) -> bool {
 fn run_apart(tx: &mut Tx, group: &mut [Job]) -> Result<(), Error> {
     group.iter_mut().try_for_each(|job| {
         control(tx, "SAVEPOINT one")?;
-        if !job.work.run(tx) {
+        let succeeded = job.work.run(tx);
+        if !in_transaction(tx) {
+            // SQLite does so by itself when the disk is full, or fails.
+            let message = "took back all writes that were to be committed together";
+            return Err(Error::new(last_failure(tx), message));
+        }
+        if !succeeded {
             control(tx, "ROLLBACK TO one")?;
         }
         control(tx, "RELEASE one")
@@ -206,6 +215,14 @@ fn writes(tx: &Tx) -> u64 {
         Connection::Sqlite(connection) => connection.writes.get(),
         Connection::Postgres(_) => 0,
     }
+}
+
+fn last_failure(tx: &Tx) -> ErrorKind {
+    let failure = match &tx.connection {
+        Connection::Sqlite(connection) => connection.failure.get(),
+        Connection::Postgres(_) => None,
+    };
+    failure.unwrap_or(ErrorKind::Other)
 }
 
 fn in_transaction(tx: &Tx) -> bool {
