@@ -16,7 +16,7 @@ const MAX_SIZE: u64 = 16 << 20;
 /// A file that changed less than this ago may change again within one tick of its clock.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// A file is not looked at again for this long, however many ask: a change is seen by then.
+/// A file is not looked at again for this long, however many ask: about when a change is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a file holds, parsed.

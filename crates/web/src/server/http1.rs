@@ -24,7 +24,7 @@ use super::wire::{HeadTimer, Watch, Wire};
 use super::{Ending, HEAD_TIMEOUT, LAST_CALL, Phase, log_end};
 
 /// The most that is read at once, and the largest head of a request.
-const MAX_BUFFER: usize = 64 << 10;
+pub(super) const MAX_BUFFER: usize = 64 << 10;
 
 /// A connection is quiet when nothing has happened there between two looks, which are so far apart.
 /// Short, as many that come at the same moment all have their buffers until then.

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::http1::MAX_BUFFER;
+
 /// What is read to find out whether a client speaks: the head of most requests.
 const FIRST_READ: usize = 2 << 10;
 
@@ -56,23 +58,41 @@ impl<I> Wire<I> {
 }
 
 impl<I: AsyncRead + Unpin> Wire<I> {
-    /// Waits for more bytes than were heard so far. False if there is nobody to hear any more, and
-    /// nothing that was heard.
+    /// Waits until hyper has something to do: for the first bytes of a head, or, where a part of one
+    /// was taken back, for all of it. Bytes that dribble in are not worth another look at the whole.
+    /// False if there is nobody to hear any more, and nothing that was heard.
     pub(super) async fn hear(&mut self) -> bool {
+        let is_part = !self.ahead.is_empty();
         std::future::poll_fn(|context| {
-            let mut bytes = [MaybeUninit::uninit(); FIRST_READ];
-            let mut buffer = ReadBuf::uninit(&mut bytes);
-            // hyper will find out what is wrong, if it matters.
-            let _ = ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer));
-            self.ahead.extend_from_slice(buffer.filled());
-            Poll::Ready(!self.ahead.is_empty())
+            loop {
+                let room = MAX_BUFFER.saturating_sub(self.ahead.len()).min(FIRST_READ);
+                let mut bytes = [MaybeUninit::uninit(); FIRST_READ];
+                let mut buffer = ReadBuf::uninit(bytes.get_mut(..room).unwrap_or_default());
+                if room == 0 {
+                    return Poll::Ready(true);
+                }
+                // hyper will find out what is wrong, if it matters.
+                let _ = ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer));
+                let seen = self.ahead.len().saturating_sub(3);
+                self.ahead.extend_from_slice(buffer.filled());
+                if !is_part || buffer.filled().is_empty() || has_blank_line(&self.ahead, seen) {
+                    return Poll::Ready(!self.ahead.is_empty());
+                }
+            }
         })
         .await
     }
 }
 
+/// Whether a line without text ends after `seen`: the end of a head. Lines may end with LF alone.
+fn has_blank_line(bytes: &[u8], seen: usize) -> bool {
+    let bytes = bytes.get(seen..).unwrap_or_default();
+    let has = |end: &[u8]| bytes.windows(end.len()).any(|window| window == end);
+    has(b"\n\r\n") || has(b"\n\n")
+}
+
 impl Watch {
-    /// hyper is about to be polled.
+    /// hyper is about to be polled. What it asked its timer before says nothing about this time.
     pub(super) fn begin(&self) {
         self.awaits_head.store(false, Relaxed);
     }
@@ -168,5 +188,46 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Wire<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch.unsent.store(true, Relaxed);
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_head_the_beginning_or_all_of_it_is_heard() {
+        let (mut client, served) = duplex(2 * MAX_BUFFER);
+        let mut wire = Wire::new(served);
+        client.write_all(b"G").await.unwrap();
+        assert!(timeout(LONG, wire.hear()).await.unwrap());
+        for part in ["ET / HTTP/1.1\r\n", "host: a\r", "\n", "\r"] {
+            client.write_all(part.as_bytes()).await.unwrap();
+            assert!(timeout(LONG, wire.hear()).await.is_err(), "{part:?}");
+        }
+        client.write_all(b"\n").await.unwrap();
+        assert!(timeout(LONG, wire.hear()).await.unwrap());
+        assert_eq!(wire.ahead, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_long_or_will_never_be_whole_is_heard() {
+        let (mut client, served) = duplex(2 * MAX_BUFFER);
+        let mut wire = Wire::new(served);
+        client.write_all(&vec![b'a'; MAX_BUFFER + 1]).await.unwrap();
+        assert!(wire.hear().await);
+        assert!(wire.hear().await);
+        assert_eq!(wire.ahead.len(), MAX_BUFFER);
+
+        let (client, served) = duplex(1);
+        let mut wire = Wire::new(served);
+        wire.unread(b"GET /");
+        drop(client);
+        assert!(wire.hear().await);
     }
 }
