@@ -26,6 +26,7 @@ const LEAST: f64 = 0.002;
 const OURS: [&str; 12] = [
     "auth",
     "blobs",
+    "layout",
     "metadata",
     "net",
     "oci",
