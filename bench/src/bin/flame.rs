@@ -180,12 +180,11 @@ fn draw_callees(
         }
         let width = count * scale;
         let share = 100.0 * width / WIDTH;
-        let name = escape(name);
         boxes.extend([
-            format!("<g><title>{name}: {share:.1} %</title><rect x=\"{x:.1}\" "),
+            format!("<g><title>{}: {share:.1} %</title><rect x=\"{x:.1}\" ", escape(name)),
             format!("y=\"{:.1}\" width=\"{:.1}\" ", bottom - ROW, (width - 0.4).max(0.2)),
             format!("height=\"{}\" fill=\"{}\"/>", ROW - 1.0, origin.color()),
-            label(&name, x, bottom, width),
+            label(name, x, bottom, width),
             "</g>\n".to_owned(),
         ]);
         draw_callees(callee, x, bottom - ROW, scale, least, boxes);
@@ -196,12 +195,13 @@ fn draw_callees(
 /// As much of the name as there is room for; its end says more than its beginning.
 fn label(name: &str, x: f64, bottom: f64, width: f64) -> String {
     let room = (width / LETTER).floor();
-    if room < 4.0 || name.contains('&') && samples(name.len() as u64) > room {
+    if room < 4.0 {
         return String::new();
     }
     let skipped = (0..name.len()).find(|&at| samples((name.len() - at) as u64) <= room - 1.0);
     let text = name.get(skipped.unwrap_or(0)..).unwrap_or(name);
     let mark = if text.len() < name.len() { "…" } else { "" };
+    let text = escape(text);
     format!("<text x=\"{:.1}\" y=\"{:.1}\">{mark}{text}</text>", x + 2.0, bottom - 5.0)
 }
 
