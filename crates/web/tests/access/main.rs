@@ -40,9 +40,16 @@ fn write_users(path: &Path, users: &[&str]) {
     std::fs::write(path, users.iter().map(line).collect::<String>()).unwrap();
 }
 
-/// Files are looked at ten times a second.
-async fn until_changes_are_seen() {
-    tokio::time::sleep(Duration::from_millis(101)).await;
+/// Asks until the answer has this status: a changed file of passwords is seen soon, not at once.
+async fn get_until(registry: &TestRegistry, target: &str, credentials: &str, status: u16) {
+    let ask = async {
+        // Wrong passwords are counted.
+        while get(registry, target, credentials).await.status != status {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_mins(1), ask).await;
+    assert!(found.is_ok(), "GET {target} never has status {status}");
 }
 
 fn htpasswd(path: &Path) -> Htpasswd {

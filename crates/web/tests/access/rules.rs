@@ -7,7 +7,7 @@ use http::Method;
 use tempfile::TempDir;
 
 use crate::support::{TestRegistry, sha256};
-use crate::{ask, basic, get, house_rules, htpasswd, registry_with, rule, write_users};
+use crate::{ask, basic, get, get_until, house_rules, htpasswd, registry_with, rule, write_users};
 
 const IMAGES: [&str; 5] = ["library/alpine", "library/x/y", "secret", "team/app", "team/other"];
 
@@ -99,8 +99,7 @@ async fn clients_get_tokens_with_a_password_or_without() {
     }
     // With the password the token ends.
     write_users(&folder.path().join("htpasswd"), &["jo"]);
-    crate::until_changes_are_seen().await;
-    get(&registry, app, &jo).await.expect(401);
+    get_until(&registry, app, &jo, 401).await;
     get(&registry, alpine, &nobody).await.expect(200);
 }
 
