@@ -6,34 +6,24 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::Verifier;
+
+use crate::transport::{self, Transport, Trust};
 
 /// What we call ourselves.
-const USER_AGENT: &str = concat!("orlop/", env!("CARGO_PKG_VERSION"));
-
-/// How long a connection is kept for the next request.
-const KEEP: Duration = Duration::from_secs(30);
+pub const USER_AGENT: &str = concat!("orlop/", env!("CARGO_PKG_VERSION"));
 
 /// Asks other servers. Clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    transport: Transport<Full<Bytes>>,
     limits: Limits,
 }
 
@@ -65,17 +55,9 @@ pub enum UrlError {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file of certificates can not be used.
-    #[error("{}: {reason}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There can be no TLS.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    /// There can be no connection to anybody.
+    #[error(transparent)]
+    Trust(#[from] transport::TrustError),
     /// It did not come in time.
     #[error("{url}: no answer within {limit:?}")]
     Late {
@@ -105,16 +87,8 @@ pub enum Error {
 impl Client {
     /// A client that also trusts the certificates in the PEM file `authorities`.
     pub fn new(limits: Limits, authorities: Option<&Path>) -> Result<Self, Error> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(authorities)?)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let inner = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP)
-            .build(connector);
-        Ok(Self { inner, limits })
+        let trust = Trust { authorities, ..Trust::default() };
+        Ok(Self { transport: Transport::new(&trust)?, limits })
     }
 
     /// Asks for what is at `url`. The answer is that of the server, whatever its status.
@@ -167,7 +141,7 @@ impl Client {
             url: url.clone(),
             reason: with_causes(reason),
         };
-        let answer = self.inner.request(request).await.map_err(|error| failed(&error))?;
+        let answer = self.transport.send(request).await.map_err(|error| failed(&error))?;
         let (head, body) = answer.into_parts();
         let limit = self.limits.body;
         match Limited::new(body, limit).collect().await {
@@ -178,34 +152,6 @@ impl Client {
             Err(error) => Err(failed(&*error)),
         }
     }
-}
-
-/// A machine without authorities can still ask who needs none.
-fn tls(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
-    let extra = authorities.map(read_certificates).transpose()?.unwrap_or_default();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
-    let builder = match Verifier::new_with_extra_roots(extra, provider) {
-        // "Dangerous" because it is not said which verifier is set: it is the system's.
-        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
-        Err(error) => {
-            tracing::warn!(%error, "no server can be trusted: its certificate can not be checked");
-            builder.with_root_certificates(RootCertStore::empty())
-        }
-    };
-    Ok(builder.with_no_client_auth())
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let failed = |reason: String| Error::Authorities { path: path.to_owned(), reason };
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| failed(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(failed("expected certificates in PEM, found none".to_owned()));
-    }
-    Ok(certificates)
 }
 
 /// "client error (Connect)" alone helps nobody.
@@ -268,6 +214,8 @@ impl fmt::Debug for Url {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::TcpListener;
 

@@ -12,6 +12,7 @@ pub mod proxies;
 mod stall;
 mod stream;
 pub mod tls;
+pub mod transport;
 mod unix;
 
 pub use linger::Linger;
