@@ -17,6 +17,7 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
     misses_what_is_not_there(store).await?;
     commits_what_was_appended(store).await?;
     resumes_where_it_was_told(store).await?;
+    goes_on_with_large_uploads(store).await?;
     refuses_to_resume_past_the_end(store).await?;
     replaces_content(store).await?;
     hands_out_what_is_not_synced(store).await?;
@@ -39,7 +40,7 @@ async fn puts_and_reads_back(store: &dyn Blobs) -> Outcome {
         let location = store.put(&digest, content.clone()).await?.location;
         let location = location.as_deref();
         ensure(store.size(&digest, location).await? == Some(content.len() as u64), "size")?;
-        let opened = store.open(&digest, location).await?;
+        let opened = store.open(&digest, location, content.len() as u64).await?;
         ensure(opened.size() == content.len() as u64, "size of opened content")?;
         ensure(read_all(&opened).await? == content, "content")?;
     }
@@ -50,7 +51,7 @@ async fn reads_ranges(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from((0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
     let digest = Digest::sha256(&content);
     let location = store.put(&digest, content.clone()).await?.location;
-    let opened = store.open(&digest, location.as_deref()).await?;
+    let opened = store.open(&digest, location.as_deref(), 400_000).await?;
     let part = opened.read(399_990, 4096).await?;
     ensure(part == content.slice(399_990..), "the last ten bytes")?;
     let part = opened.read(5, 10).await?;
@@ -61,7 +62,11 @@ async fn reads_ranges(store: &dyn Blobs) -> Outcome {
 async fn misses_what_is_not_there(store: &dyn Blobs) -> Outcome {
     let digest = Digest::sha256(b"never stored");
     ensure(store.size(&digest, None).await?.is_none(), "size of nothing")?;
-    match store.open(&digest, None).await {
+    let opened = async {
+        let content = store.open(&digest, None, 12).await?;
+        content.begin(0).await
+    };
+    match opened.await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => Err(format!("expected NotFound, found {other:?}").into()),
     }
@@ -80,7 +85,7 @@ async fn commits_what_was_appended(store: &dyn Blobs) -> Outcome {
     }
     let digest = Digest::sha256(&expected);
     let location = upload.commit(digest).await?.location;
-    let opened = store.open(&digest, location.as_deref()).await?;
+    let opened = store.open(&digest, location.as_deref(), expected.len() as u64).await?;
     ensure(read_all(&opened).await? == expected, "committed content")
 }
 
@@ -92,12 +97,15 @@ async fn resumes_where_it_was_told(store: &dyn Blobs) -> Outcome {
     // Written, but its request died before it was counted.
     let upload = upload.append(vec![Bytes::from_static(b", not counted, and long")]).await?;
     drop(upload.flush().await?);
-    ensure(store.read_upload(id, 3).await?.starts_with(b"nted"), "reading an upload")?;
+    match store.read_upload(id, 3).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        read => ensure(read?.starts_with(b"nted"), "reading an upload")?,
+    }
     let upload = whole(store.resume(id, 7, &state).await?)?;
     let upload = upload.append(vec![Bytes::from_static(b" twice")]).await?;
     let digest = Digest::sha256(b"counted twice");
     let location = upload.commit(digest).await?.location;
-    let opened = store.open(&digest, location.as_deref()).await?;
+    let opened = store.open(&digest, location.as_deref(), 13).await?;
     ensure(read_all(&opened).await? == b"counted twice"[..], "content of a resumed upload")
 }
 
@@ -114,7 +122,7 @@ async fn refuses_to_resume_past_the_end(store: &dyn Blobs) -> Outcome {
             Ok(_) => return Err("resumed what is not there".into()),
         }
     }
-    store.abort(id).await?;
+    store.abort(id, Some(&state)).await?;
     Ok(())
 }
 
@@ -123,7 +131,7 @@ async fn replaces_content(store: &dyn Blobs) -> Outcome {
     let digest = Digest::sha256(&content);
     let _ = store.put(&digest, content.clone()).await?;
     let location = store.put(&digest, content.clone()).await?.location;
-    let opened = store.open(&digest, location.as_deref()).await?;
+    let opened = store.open(&digest, location.as_deref(), 12).await?;
     ensure(read_all(&opened).await? == content, "content after a second put")
 }
 
@@ -135,7 +143,7 @@ async fn hands_out_what_is_not_synced(store: &dyn Blobs) -> Outcome {
     let digest = Digest::sha256(&whole);
     for stored in [upload.commit(digest).await?, store.put(&digest, whole.clone()).await?] {
         ensure(stored.unsynced.is_none_or(|content| content == whole), "content to be kept")?;
-        let opened = store.open(&digest, stored.location.as_deref()).await?;
+        let opened = store.open(&digest, stored.location.as_deref(), 12).await?;
         ensure(read_all(&opened).await? == whole, "content that was not synced yet")?;
     }
     store.sync().await?;
@@ -148,7 +156,7 @@ async fn keeps_content_open_for_readers(store: &dyn Blobs) -> Outcome {
     let content = Bytes::from(vec![3; 100_000]);
     let digest = Digest::sha256(&content);
     let location = store.put(&digest, content.clone()).await?.location;
-    let opened = store.open(&digest, location.as_deref()).await?;
+    let opened = store.open(&digest, location.as_deref(), 100_000).await?;
     let _ = store.put(&digest, content.clone()).await?;
     ensure(read_all(&opened).await? == content, "content opened before it was replaced")
 }
@@ -159,22 +167,57 @@ async fn aborts(store: &dyn Blobs) -> Outcome {
     let upload = upload.flush().await?;
     let state = upload.state();
     drop(upload);
-    store.abort(id).await?;
-    store.abort(id).await?;
-    ensure(store.resume(id, 4, &state).await.is_err(), "resuming what was aborted")
+    store.abort(id, Some(&state)).await?;
+    store.abort(id, Some(&state)).await?;
+    let resumed = async {
+        let upload = whole(store.resume(id, 4, &state).await?)?;
+        let upload = upload.append(vec![Bytes::from_static(b" and back")]).await?;
+        Ok::<_, Box<dyn StdError>>(upload.commit(Digest::sha256(b"gone and back")).await?)
+    };
+    ensure(resumed.await.is_err(), "resuming what was aborted")
+}
+
+async fn goes_on_with_large_uploads(store: &dyn Blobs) -> Outcome {
+    // More than one part of any store, and little more than that before each pause.
+    let content = Bytes::from((0..6_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+    let id = UploadId::now_v7();
+    let mut upload = store.begin(id).await?;
+    let mut sent = 0;
+    for length in [100, 13_000_000, 10_000, 5_000, 6_000_000, 0] {
+        upload = upload.append(vec![content.slice(sent..sent + length)]).await?.flush().await?;
+        sent += length;
+        let state = upload.state();
+        drop(upload);
+        upload = whole(store.resume(id, sent as u64, &state).await?)?;
+    }
+    // What is appended and not counted is as if it had never come.
+    let state = upload.state();
+    drop(upload.append(vec![Bytes::from(vec![1; 7_000_000])]).await?.flush().await?);
+    upload = whole(store.resume(id, sent as u64, &state).await?)?;
+    upload = upload.append(vec![content.slice(sent..)]).await?;
+    let digest = Digest::sha256(&content);
+    let location = upload.commit(digest).await?.location;
+    let size = content.len() as u64;
+    ensure(store.size(&digest, location.as_deref()).await? == Some(size), "its size")?;
+    let opened = store.open(&digest, location.as_deref(), size).await?;
+    ensure(read_all(&opened).await? == content, "content of a large upload")
 }
 
 async fn finds_stale_uploads(store: &dyn Blobs) -> Outcome {
     let id = UploadId::now_v7();
-    drop(store.begin(id).await?.flush().await?);
+    let large = vec![Bytes::from(vec![5; 24 << 20])];
+    let upload = store.begin(id).await?.append(large).await?.flush().await?;
+    let state = upload.state();
+    drop(upload);
     ensure(!store.stale_uploads(3600).await?.contains(&id), "a new upload is not stale")?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !store.stale_uploads(0).await?.contains(&id) {
         ensure(std::time::Instant::now() < deadline, "an upload becomes stale")?;
         tokio::task::yield_now().await;
     }
-    store.abort(id).await?;
-    ensure(!store.stale_uploads(0).await?.contains(&id), "an aborted upload is gone")
+    store.abort(id, None).await?;
+    ensure(!store.stale_uploads(0).await?.contains(&id), "an aborted upload is gone")?;
+    Ok(store.abort(id, Some(&state)).await?)
 }
 
 async fn lists_content(store: &dyn Blobs) -> Outcome {

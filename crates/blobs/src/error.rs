@@ -10,7 +10,7 @@ pub struct Error {
     kind: ErrorKind,
     /// What was being done, to what: for the log, not for clients.
     context: String,
-    source: io::Error,
+    cause: String,
 }
 
 /// What a caller can do about an [`Error`].
@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Other,
     /// It can not be written.
     ReadOnly,
+    /// This kind of store can not do that.
+    Unsupported,
 }
 
 /// What is done without writing.
@@ -38,7 +40,11 @@ impl Error {
             io::ErrorKind::PermissionDenied if !READING.contains(&action) => ErrorKind::ReadOnly,
             _ => ErrorKind::Other,
         };
-        Self { kind, context: format!("{action} {}", path.display()), source }
+        Self::of(kind, format!("{action} {}", path.display()), source)
+    }
+
+    pub(crate) fn of(kind: ErrorKind, context: String, cause: impl fmt::Display) -> Self {
+        Self { kind, context, cause: cause.to_string() }
     }
 
     /// What a caller can do about it.
@@ -49,9 +55,20 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "storage: cannot {}: {}", self.context, self.source)
+        let cause = if self.cause.is_empty() { "it is not there" } else { &self.cause };
+        write!(f, "storage: cannot {}: {cause}", self.context)
     }
 }
 
 // The message has the cause in it, so there is no `source`.
 impl std::error::Error for Error {}
+
+impl From<objects::Error> for Error {
+    fn from(error: objects::Error) -> Self {
+        let kind = match error.kind() {
+            objects::ErrorKind::NotFound => ErrorKind::NotFound,
+            objects::ErrorKind::Denied | objects::ErrorKind::Other => ErrorKind::Other,
+        };
+        Self::of(kind, error.context().to_owned(), error.cause())
+    }
+}

@@ -126,14 +126,13 @@ impl Blobs for FileSystem {
         })
     }
 
-    fn abort(&self, upload: UploadId) -> Future<'_, Result<(), Error>> {
+    fn abort<'a>(
+        &'a self,
+        upload: UploadId,
+        _state: Option<&'a str>,
+    ) -> Future<'a, Result<(), Error>> {
         let path = self.upload_path(upload);
-        blocking(move || match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new("remove", &path, error))
-            }
-            _ => Ok(()),
-        })
+        blocking(move || remove_upload(&path))
     }
 
     fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>> {
@@ -215,6 +214,7 @@ impl Blobs for FileSystem {
         &'a self,
         digest: &'a Digest,
         _location: Option<&'a str>,
+        _size: u64,
     ) -> Future<'a, Result<Content, Error>> {
         let path = layout::data(&self.shared.root, digest);
         let opened = self.shared.open_files.open(digest, &path).map_err(|error| {
@@ -417,6 +417,10 @@ impl Upload for FileUpload {
         self.store.shared.boot.clone()
     }
 
+    fn discard(self: Box<Self>) -> Future<'static, Result<(), Error>> {
+        blocking(move || remove_upload(&self.path))
+    }
+
     fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>> {
         blocking(move || {
             let Self { store, path, bytes, length } = *self;
@@ -465,6 +469,15 @@ impl FileUpload {
             Held::File(file) => Ok(file),
             Held::Memory(_) => Err(Error::new("create", &self.path, io::ErrorKind::Other.into())),
         }
+    }
+}
+
+fn remove_upload(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::new("remove", path, error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,16 @@ use oci::{Digest, RepositoryName};
 
 use crate::links::LinkName;
 
+/// The key of one blob's content, where a store has keys and no folders.
+pub(crate) fn data_key(digest: &Digest) -> String {
+    data(Path::new(""), digest).to_string_lossy().into_owned()
+}
+
+/// What the keys of one of the 256 shards begin with.
+pub(crate) fn shard_key(shard: u8) -> String {
+    format!("{}/", self::shard(Path::new(""), shard).to_string_lossy())
+}
+
 /// The folder of all content.
 pub(crate) fn blobs(root: &Path) -> PathBuf {
     root.join("docker/registry/v2/blobs")

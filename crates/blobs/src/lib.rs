@@ -15,6 +15,7 @@ mod error;
 mod filesystem;
 mod layout;
 pub mod links;
+mod objects;
 mod observed;
 
 pub mod conformance;
@@ -22,11 +23,13 @@ pub mod conformance;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use http::Method;
 use oci::Digest;
 
 pub use buffer::Buffer;
 pub use error::{Error, ErrorKind};
 pub use filesystem::{FileContent, FileSystem};
+pub use objects::{ObjectContent, ObjectStore};
 pub use observed::{Action, Observed};
 pub use uuid::Uuid as UploadId;
 
@@ -53,10 +56,17 @@ pub trait Blobs: Send + Sync + 'static {
     ) -> Future<'a, Result<Resumed, Error>>;
 
     /// Reads up to 1 MiB of an upload from `offset`; nothing at its end.
+    /// [`ErrorKind::Unsupported`] where that can not be read before it is committed.
     fn read_upload(&self, upload: UploadId, offset: u64) -> Future<'_, Result<Bytes, Error>>;
 
-    /// Forgets an upload and frees its space. No error if it does not exist.
-    fn abort(&self, upload: UploadId) -> Future<'_, Result<(), Error>>;
+    /// Forgets an upload and frees its space. No error if it does not exist. `state` is what
+    /// [`Upload::state`] said last, if that was saved: without it nothing is touched that a commit
+    /// may have made content.
+    fn abort<'a>(
+        &'a self,
+        upload: UploadId,
+        state: Option<&'a str>,
+    ) -> Future<'a, Result<(), Error>>;
 
     /// Every upload that takes space and was last written to over `age_seconds` ago.
     fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>>;
@@ -88,12 +98,25 @@ pub trait Blobs: Send + Sync + 'static {
         location: Option<&'a str>,
     ) -> Future<'a, Result<Option<u64>, Error>>;
 
-    /// Opens content for reading. [`ErrorKind::NotFound`] if it is not there.
+    /// Opens content, which should have `size` bytes, for reading. [`ErrorKind::NotFound`] if it is
+    /// not there; some stores find that out when it is read ([`Content::begin`]).
     fn open<'a>(
         &'a self,
         digest: &'a Digest,
         location: Option<&'a str>,
+        size: u64,
     ) -> Future<'a, Result<Content, Error>>;
+
+    /// A URL where content can be had from the store itself for a while by this method, if there is
+    /// such. The content is not looked for.
+    fn url<'a>(
+        &'a self,
+        _method: Method,
+        _digest: &'a Digest,
+        _location: Option<&'a str>,
+    ) -> Future<'a, Result<Option<String>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Removes content. False if it was not there.
     fn remove<'a>(
@@ -110,6 +133,12 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Marks this store as belonging to the database that calls itself `id`, durably.
     fn set_owner<'a>(&'a self, id: &'a str) -> Future<'a, Result<(), Error>>;
+
+    /// Whether this store keeps several copies and loses none of them, so that nobody has to look
+    /// whether content is still there.
+    fn is_replicated(&self) -> bool {
+        false
+    }
 
     /// The links of the distribution registry beside this content, if this kind of store can hold
     /// them.
@@ -128,6 +157,8 @@ pub enum Content {
     File(FileContent),
     /// Bytes that somebody has read already.
     Memory(Bytes),
+    /// An object of an object store.
+    Object(ObjectContent),
 }
 
 impl Content {
@@ -136,6 +167,25 @@ impl Content {
         match self {
             Self::File(file) => file.size(),
             Self::Memory(bytes) => bytes.len() as u64,
+            Self::Object(object) => object.size(),
+        }
+    }
+
+    /// The same, when `length` bytes from `offset` are wanted of it and will be read in order.
+    #[must_use]
+    pub fn part(&self, offset: u64, length: u64) -> Self {
+        match self {
+            Self::Object(object) => Self::Object(object.part(offset, length)),
+            Self::File(_) | Self::Memory(_) => self.clone(),
+        }
+    }
+
+    /// Makes sure that it can be read from `offset`, where that is not known yet.
+    /// [`ErrorKind::NotFound`] if it is not there, or not what it should be.
+    pub async fn begin(&self, offset: u64) -> Result<(), Error> {
+        match self {
+            Self::Object(object) => object.begin(offset).await,
+            Self::File(_) | Self::Memory(_) => Ok(()),
         }
     }
 
@@ -144,7 +194,7 @@ impl Content {
     pub fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
         match self {
             Self::File(file) => file.map(offset, length),
-            Self::Memory(_) => None,
+            Self::Memory(_) | Self::Object(_) => None,
         }
     }
 
@@ -153,6 +203,7 @@ impl Content {
         match self {
             Self::File(file) => file.is_cached(offset, length),
             Self::Memory(_) => true,
+            Self::Object(_) => false,
         }
     }
 
@@ -164,6 +215,7 @@ impl Content {
             (Some(bytes), _) => Ok(bytes),
             (None, Self::File(file)) => file.read(offset, limit).await,
             (None, Self::Memory(_)) => Ok(Bytes::new()),
+            (None, Self::Object(object)) => object.read(offset, limit).await,
         }
     }
 
@@ -172,6 +224,7 @@ impl Content {
         match self {
             Self::File(file) => file.read_cached(offset, limit),
             Self::Memory(bytes) => part(bytes, offset, limit.min(Buffer::SIZE)),
+            Self::Object(_) => None,
         }
     }
 }
@@ -213,6 +266,9 @@ pub trait Upload: Send {
 
     /// What [`Blobs::resume`] needs to go on from here, after a [`Upload::flush`].
     fn state(&self) -> String;
+
+    /// Throws away what was appended.
+    fn discard(self: Box<Self>) -> Future<'static, Result<(), Error>>;
 
     /// Turns what was appended into the content of `digest`, replacing what was there.
     fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>>;

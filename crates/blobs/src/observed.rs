@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Method;
 use oci::Digest;
 use tracing::{Instrument, Span, field};
 
@@ -131,8 +132,12 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
         self.timed(Action::Open, move |store| store.read_upload(upload, offset))
     }
 
-    fn abort(&self, upload: UploadId) -> Future<'_, Result<(), Error>> {
-        self.timed(Action::Remove, move |store| store.abort(upload))
+    fn abort<'a>(
+        &'a self,
+        upload: UploadId,
+        state: Option<&'a str>,
+    ) -> Future<'a, Result<(), Error>> {
+        self.timed(Action::Remove, move |store| store.abort(upload, state))
     }
 
     fn stale_uploads(&self, age_seconds: u64) -> Future<'_, Result<Vec<UploadId>, Error>> {
@@ -171,8 +176,18 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
         &'a self,
         digest: &'a Digest,
         location: Option<&'a str>,
+        size: u64,
     ) -> Future<'a, Result<Content, Error>> {
-        self.timed(Action::Open, move |store| store.open(digest, location))
+        self.timed(Action::Open, move |store| store.open(digest, location, size))
+    }
+
+    fn url<'a>(
+        &'a self,
+        method: Method,
+        digest: &'a Digest,
+        location: Option<&'a str>,
+    ) -> Future<'a, Result<Option<String>, Error>> {
+        self.store.url(method, digest, location)
     }
 
     fn remove<'a>(
@@ -193,6 +208,10 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
 
     fn set_owner<'a>(&'a self, id: &'a str) -> Future<'a, Result<(), Error>> {
         self.store.set_owner(id)
+    }
+
+    fn is_replicated(&self) -> bool {
+        self.store.is_replicated()
     }
 
     fn links(&self) -> Option<&dyn Links> {
@@ -235,6 +254,10 @@ impl<O: Fn(Action, Duration) + Send + Sync + 'static> Upload for ObservedUpload<
 
     fn state(&self) -> String {
         self.upload.state()
+    }
+
+    fn discard(self: Box<Self>) -> Future<'static, Result<(), Error>> {
+        self.upload.discard()
     }
 
     fn commit(self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>> {

@@ -29,8 +29,8 @@ async fn passes_the_suite_while_somebody_watches() {
     let upload = upload.append(vec![Bytes::from_static(b"abc")]).await.unwrap();
     let digest = Digest::sha256(b"abc");
     let _ = upload.commit(digest).await.unwrap();
-    store.open(&digest, None).await.unwrap();
-    store.open(&Digest::sha256(b"nothing"), None).await.unwrap_err();
+    store.open(&digest, None, 0).await.unwrap();
+    store.open(&Digest::sha256(b"nothing"), None, 0).await.unwrap_err();
     let expected = [Action::Write, Action::Commit, Action::Open, Action::Open];
     assert_eq!(*seen.lock().unwrap(), expected);
 }

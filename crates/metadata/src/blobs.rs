@@ -32,8 +32,20 @@ pub struct NewBlob {
     pub size: u64,
     /// Where the bytes are; `None`: at the layout's key.
     pub location: Option<String>,
+    /// Whether the bytes are not any more where they were recorded before.
+    pub replaces: bool,
     /// The bytes, if they might not survive the loss of power where they are.
     pub unsynced: Option<Bytes>,
+}
+
+/// Content that has just been recorded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recorded {
+    /// The blob.
+    pub id: BlobId,
+    /// Where its bytes are: not where they were just stored, if it was known before and had not
+    /// to be replaced.
+    pub location: Option<String>,
 }
 
 /// The blob that `repository` serves as `digest`.
@@ -63,23 +75,25 @@ pub async fn find(
 
 /// Notes that the store holds this content. What is known already stays; a new name of it is
 /// learned. What may still be lost with the power goes into the [`journal`].
-pub async fn record(tx: &mut Tx, blob: &NewBlob, now: i64) -> Result<BlobId, Error> {
+pub async fn record(tx: &mut Tx, blob: &NewBlob, now: i64) -> Result<Recorded, Error> {
     if let Some(content) = &blob.unsynced {
         journal::add(tx, &blob.sha256, content).await?;
     }
     let sql = "INSERT INTO blobs (digest, sha512, size, location, created_at) \
                VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (digest) DO UPDATE SET sha512 = coalesce(blobs.sha512, excluded.sha512), \
-               location = excluded.location RETURNING id";
+               location = CASE WHEN $6 = 1 THEN excluded.location ELSE blobs.location END \
+               RETURNING id, location";
     let parameters = [
         (&blob.sha256).into(),
         blob.sha512.as_ref().into(),
         crate::sql_size(blob.size),
         blob.location.as_deref().into(),
         now.into(),
+        i64::from(blob.replaces).into(),
     ];
     match tx.query_one(sql, &parameters).await? {
-        Some(row) => row.integer(0).map(BlobId),
+        Some(row) => Ok(Recorded { id: BlobId(row.integer(0)?), location: row.optional_text(1)? }),
         None => Err(Error::new(ErrorKind::Other, "the new blob has no id")),
     }
 }

@@ -395,7 +395,7 @@ async fn finds_where_to_begin(metadata: &Metadata) -> Outcome {
         write(metadata, (name(repository)?, content, listed), |tx, (name, content, listed)| {
             Box::pin(async move {
                 let repository = repositories::ensure(tx, name, 1).await?;
-                let blob = blobs::record(tx, &new_blob(content), 1).await?;
+                let blob = blobs::record(tx, &new_blob(content), 1).await?.id;
                 let index = NewManifest {
                     digest: Digest::sha256(content),
                     media_type: "application/x+json".to_owned(),
@@ -577,7 +577,7 @@ async fn put_manifest(
 ) -> Result<Digest, Error> {
     let digest = Digest::sha256(content);
     let repository = repositories::ensure(tx, name, 1).await?;
-    let blob = blobs::record(tx, &new_blob(content), 1).await?;
+    let blob = blobs::record(tx, &new_blob(content), 1).await?.id;
     // Three of four referrers are of one kind.
     let kind = if content == b"r4" { "application/fourth" } else { "application/kind" };
     let manifest = NewManifest {
@@ -617,7 +617,7 @@ async fn push_blob(metadata: &Metadata, repository: &str, blob: NewBlob) -> Outc
     write(metadata, (name(repository)?, blob), |tx, (name, blob)| {
         Box::pin(async move {
             let repository = repositories::ensure(tx, name, 1).await?;
-            let blob = blobs::record(tx, blob, 1).await?;
+            let blob = blobs::record(tx, blob, 1).await?.id;
             blobs::link(tx, repository, blob, 1).await
         })
     })
@@ -692,7 +692,14 @@ where
 
 fn new_blob(content: &[u8]) -> NewBlob {
     let size = content.len() as u64;
-    NewBlob { sha256: Digest::sha256(content), sha512: None, size, location: None, unsynced: None }
+    NewBlob {
+        sha256: Digest::sha256(content),
+        sha512: None,
+        size,
+        location: None,
+        replaces: false,
+        unsynced: None,
+    }
 }
 
 fn name(text: &str) -> Result<RepositoryName, Error> {

@@ -98,3 +98,9 @@ pub async fn is_idle_since(tx: &mut Tx, id: &str, before: i64) -> Result<bool, E
 pub async fn exists(tx: &mut Tx, id: &str) -> Result<bool, Error> {
     Ok(tx.query_one("SELECT 1 FROM uploads WHERE id = $1", &[id.into()]).await?.is_some())
 }
+
+/// What the blob store needs to go on with the session `id`, or to forget it.
+pub async fn store_state(tx: &mut Tx, id: &str) -> Result<Option<String>, Error> {
+    let row = tx.query_one("SELECT store_state FROM uploads WHERE id = $1", &[id.into()]).await?;
+    row.map(|row| row.text(0)).transpose()
+}

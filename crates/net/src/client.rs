@@ -154,8 +154,8 @@ impl Client {
     }
 }
 
-/// "client error (Connect)" alone helps nobody.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+/// The message of an error and those of its causes: "client error (Connect)" alone helps nobody.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

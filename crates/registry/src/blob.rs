@@ -1,12 +1,21 @@
 //! A blob becomes part of a repository.
 
-use blobs::{Stored, UploadId};
+use blobs::{ErrorKind, Stored, UploadId};
+use metadata::blobs::Blob;
 use metadata::{Durability, repositories, uploads};
 use oci::{Algorithm, Digest, Hashed, Hasher, RepositoryName};
 
 use crate::receive::{Chunks, Received, Receiver};
 use crate::upload::{read_sha512, run_to_end};
 use crate::{Error, Registry, clock};
+
+/// What the store has of some content.
+enum Kept {
+    Nothing,
+    Damaged,
+    /// All of it, there.
+    Whole(Option<String>),
+}
 
 /// A blob that a repository serves from now on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,7 +55,7 @@ impl Registry {
             };
             let pushed = pushed.await;
             if pushed.is_err() {
-                registry.blobs().abort(upload).await?;
+                registry.blobs().abort(upload, None).await?;
             }
             pushed
         })
@@ -65,9 +74,15 @@ impl Registry {
     ) -> Result<StoredBlob, Error> {
         let (mut upload, hasher) = receiver.into_parts();
         let mut hashed = hasher.finish();
+        let mut unread = false;
         if digest.algorithm() == Algorithm::Sha512 && hashed.sha512.is_none() {
             upload = upload.flush().await?;
-            hashed.sha512 = read_sha512(self, upload_id, hashed.size).await?;
+            match read_sha512(self, upload_id, hashed.size).await {
+                Err(Error::Storage(error)) if error.kind() == ErrorKind::Unsupported => {
+                    unread = true;
+                }
+                read => hashed.sha512 = read?,
+            }
         }
         let found = match digest.algorithm() {
             Algorithm::Sha256 => Some(hashed.sha256),
@@ -76,22 +91,73 @@ impl Registry {
         match found {
             Some(found) if found == *digest => {}
             Some(found) => return Err(Error::DigestMismatch { expected: *digest, found }),
+            None if unread => {}
             None => return Err(Error::Interrupted),
         }
-        let stored = upload.commit(hashed.sha256).await?;
         let session = session.map(str::to_owned);
-        self.record_blob(repository, session, hashed, stored).await?;
-        Ok(StoredBlob { digest: *digest, size: hashed.size })
+        let stored_blob = StoredBlob { digest: *digest, size: hashed.size };
+        let mut replaces = false;
+        if self.blobs().is_replicated() && !unread {
+            match self.find_kept(&hashed).await? {
+                Kept::Whole(location) => {
+                    let stored = Stored { location, unsynced: None };
+                    self.record_blob(repository, session, hashed, stored, false).await?;
+                    upload.discard().await?;
+                    return Ok(stored_blob);
+                }
+                Kept::Damaged => replaces = true,
+                Kept::Nothing => {}
+            }
+        }
+        let stored = upload.commit(hashed.sha256).await?;
+        if unread {
+            let content = Blob {
+                digest: hashed.sha256,
+                size: hashed.size,
+                location: stored.location.clone(),
+            };
+            let found = self.hash_whole(&content, Some(Algorithm::Sha512)).await?.sha512;
+            if found != Some(*digest) {
+                self.remove_unused(&hashed.sha256, stored.location.as_deref()).await;
+                let found = found.unwrap_or(hashed.sha256);
+                return Err(Error::DigestMismatch { expected: *digest, found });
+            }
+            hashed.sha512 = found;
+        }
+        self.record_blob(repository, session, hashed, stored, replaces).await?;
+        Ok(stored_blob)
+    }
+
+    /// Whether the store has this content already.
+    async fn find_kept(&self, hashed: &Hashed) -> Result<Kept, Error> {
+        let known = self
+            .metadata()
+            .read(&hashed.sha256, |tx, digest| Box::pin(metadata::blobs::find_stored(tx, digest)))
+            .await?;
+        let Some(Blob { digest, location, .. }) = known else { return Ok(Kept::Nothing) };
+        let size = self.blobs().size(&digest, location.as_deref()).await?;
+        Ok(if size == Some(hashed.size) { Kept::Whole(location) } else { Kept::Damaged })
+    }
+
+    /// Removes content that nothing refers to. If that fails it is in nobody's way.
+    async fn remove_unused(&self, digest: &Digest, location: Option<&str>) {
+        // What is at the layout's key may be somebody else's, too.
+        if location.is_some()
+            && let Err(error) = self.blobs().remove(digest, location).await
+        {
+            tracing::info!(%error, "content that nothing refers to is left");
+        }
     }
 
     /// Writes down, in one transaction, that the repository serves what the store holds, and that
-    /// `session` has ended.
+    /// `session` has ended. With `replaces`, what was recorded of this content before is wrong.
     pub(crate) async fn record_blob(
         &self,
         repository: &RepositoryName,
         session: Option<String>,
         hashed: Hashed,
         stored: Stored,
+        replaces: bool,
     ) -> Result<(), Error> {
         self.ensure_adopted(repository).await?;
         let Stored { location, unsynced } = stored;
@@ -99,7 +165,8 @@ impl Registry {
             sha256: hashed.sha256,
             sha512: hashed.sha512,
             size: hashed.size,
-            location,
+            location: location.clone(),
+            replaces,
             unsynced: unsynced.clone(),
         };
         let recorded = self
@@ -112,18 +179,21 @@ impl Registry {
                         let now = clock::now();
                         let repository = repositories::ensure(tx, repository, now).await?;
                         let blob = metadata::blobs::record(tx, blob, now).await?;
-                        metadata::blobs::link(tx, repository, blob, now).await?;
+                        metadata::blobs::link(tx, repository, blob.id, now).await?;
                         if let Some(session) = session {
                             uploads::delete(tx, session).await?;
                         }
-                        Ok::<_, metadata::Error>(())
+                        Ok::<_, metadata::Error>(blob.location)
                     })
                 },
             )
             .await;
         // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(unsynced.as_ref());
-        recorded?;
+        if recorded? != location {
+            // Somebody else has stored the same meanwhile.
+            self.remove_unused(&hashed.sha256, location.as_deref()).await;
+        }
         Ok(())
     }
 }

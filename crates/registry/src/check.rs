@@ -4,7 +4,7 @@ use blobs::ErrorKind;
 use metadata::blobs::Blob;
 use metadata::manifests::{Listed, ReferenceKind};
 use metadata::repositories;
-use oci::{Digest, Hasher, RepositoryName};
+use oci::{Algorithm, Digest, Hashed, Hasher, RepositoryName};
 
 use crate::{Error, Registry};
 
@@ -155,12 +155,21 @@ impl Registry {
 
     /// The sha256 digest of the bytes that the store holds for `blob`.
     pub(crate) async fn hash_blob(&self, blob: &Blob) -> Result<Digest, blobs::Error> {
-        let content = self.blobs().open(&blob.digest, blob.location.as_deref()).await?;
-        let mut hasher = Hasher::new(None);
+        Ok(self.hash_whole(blob, None).await?.sha256)
+    }
+
+    /// The digests of the bytes that the store holds for `blob`.
+    pub(crate) async fn hash_whole(
+        &self,
+        blob: &Blob,
+        also: Option<Algorithm>,
+    ) -> Result<Hashed, blobs::Error> {
+        let content = self.blobs().open(&blob.digest, blob.location.as_deref(), blob.size).await?;
+        let mut hasher = Hasher::new(also);
         loop {
             let part = content.read(hasher.len(), READ_SIZE).await?;
             if part.is_empty() {
-                return Ok(hasher.finish().sha256);
+                return Ok(hasher.finish());
             }
             hasher.update(&part);
         }

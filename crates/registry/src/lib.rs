@@ -59,7 +59,7 @@ pub use error::Error;
 pub use export::{ExportError, ExportProgress, Exported};
 pub use manifest::{ManifestPush, Precondition, PushedManifest};
 pub use metadata::adoption::Finding as AdoptionFinding;
-pub use pull::{PulledBlob, PulledManifest};
+pub use pull::{BlobPlace, PulledBlob, PulledManifest};
 pub use purge::{IdleUpload, Purged};
 pub use receive::{Chunks, Interrupted};
 pub use referrers::{ReferrersPage, ReferrersQuery};

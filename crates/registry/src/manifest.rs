@@ -91,6 +91,7 @@ impl Registry {
             sha512: Some(digest).filter(|digest| *digest != sha256),
             size: push.content.len() as u64,
             location: None,
+            replaces: false,
             unsynced: None,
         };
         let mut accepted = Accepted {
@@ -266,7 +267,7 @@ async fn write_down(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     check(tx, accepted).await?;
     let now = clock::now();
     let repository = repositories::ensure(tx, &accepted.push.repository, now).await?;
-    let blob = metadata::blobs::record(tx, &accepted.blob, now).await?;
+    let blob = metadata::blobs::record(tx, &accepted.blob, now).await?.id;
     let manifest = metadata::manifests::put(tx, repository, blob, &accepted.manifest, now).await?;
     for tag in &accepted.tags {
         tags::set(tx, repository, tag, manifest, now).await?;

@@ -2,6 +2,7 @@
 
 use blobs::{Blobs, Content, ErrorKind};
 use bytes::{Bytes, BytesMut};
+use http::Method;
 use metadata::blobs::Blob;
 use oci::{Digest, Reference, RepositoryName};
 
@@ -25,6 +26,28 @@ pub struct PulledBlob {
     pub size: u64,
     /// Its bytes.
     pub content: Content,
+}
+
+/// Where a blob's bytes are.
+pub struct BlobPlace {
+    registry: Registry,
+    blob: Blob,
+}
+
+impl BlobPlace {
+    /// A path below the root of the store: for most content the one that the distribution registry
+    /// would have for it.
+    pub fn path(&self) -> String {
+        let location = self.blob.location.as_ref();
+        location.map_or_else(|| store_path(&self.blob.digest), |location| format!("/{location}"))
+    }
+
+    /// A URL where the store itself gives the bytes to whoever has it, for a while and by this
+    /// method, if there is such.
+    pub async fn url(&self, method: Method) -> Result<Option<String>, Error> {
+        let Blob { digest, location, .. } = &self.blob;
+        Ok(self.registry.blobs().url(method, digest, location.as_deref()).await?)
+    }
 }
 
 /// The largest blob that is kept in memory: configurations, signatures. What is larger costs so
@@ -57,14 +80,31 @@ impl Registry {
         Ok(self.find_whole_blob(repository, digest).await?.size)
     }
 
-    /// Where the blob's bytes are, as a path below the root of the store, if the repository serves
-    /// it: the place that the distribution registry would have for them.
+    /// Where the blob's bytes are, if the repository serves it.
     pub async fn locate_blob(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<String, Error> {
-        Ok(store_path(&self.find_whole_blob(repository, digest).await?.digest))
+    ) -> Result<BlobPlace, Error> {
+        let blob = self.find_whole_blob(repository, digest).await?;
+        Ok(BlobPlace { registry: self.clone(), blob })
+    }
+
+    /// Makes sure that the blob can be read from `offset`, before anybody is told so.
+    pub async fn begin_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        content: &Content,
+        offset: u64,
+    ) -> Result<(), Error> {
+        match content.begin(offset).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                tracing::error!(%error, "a blob can not be read");
+                Err(blob_gone(repository, digest, content.size(), None))
+            }
+            begun => Ok(begun?),
+        }
     }
 
     /// Opens the blob for reading, if the repository serves it.
@@ -77,13 +117,14 @@ impl Registry {
         if let Some(content) = self.shared.contents.get(&blob.digest) {
             return Ok(PulledBlob { size: blob.size, content: Content::Memory(content) });
         }
-        let content = match self.blobs().open(&blob.digest, blob.location.as_deref()).await {
-            Ok(content) => content,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(blob_gone(repository, digest, blob.size, None));
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let content =
+            match self.blobs().open(&blob.digest, blob.location.as_deref(), blob.size).await {
+                Ok(content) => content,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(blob_gone(repository, digest, blob.size, None));
+                }
+                Err(error) => return Err(error.into()),
+            };
         if content.size() != blob.size {
             return Err(blob_gone(repository, digest, blob.size, Some(content.size())));
         }
@@ -110,6 +151,9 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Blob, Error> {
         let blob = self.find_blob(repository, digest).await?;
+        if self.blobs().is_replicated() {
+            return Ok(blob);
+        }
         match self.blobs().size(&blob.digest, blob.location.as_deref()).await? {
             Some(size) if size == blob.size => Ok(blob),
             found => Err(blob_gone(repository, digest, blob.size, found)),
@@ -173,7 +217,7 @@ impl Registry {
 
 /// The bytes of a blob, as far as a manifest may be long.
 pub(crate) async fn read_whole(blobs: &dyn Blobs, blob: &Blob) -> Result<Bytes, blobs::Error> {
-    let file = blobs.open(&blob.digest, blob.location.as_deref()).await?;
+    let file = blobs.open(&blob.digest, blob.location.as_deref(), blob.size).await?;
     let mut content = BytesMut::new();
     while content.len() <= oci::MAX_MANIFEST_SIZE {
         let part = file.read(content.len() as u64, oci::MAX_MANIFEST_SIZE).await?;

@@ -75,7 +75,7 @@ impl Registry {
                 continue;
             };
             if !self.has_session(id).await? {
-                self.blobs().abort(id).await?;
+                self.blobs().abort(id, None).await?;
                 purged.strays += 1;
             }
         }

@@ -242,7 +242,7 @@ impl Session {
     async fn give_space_back(&mut self) {
         let (Ok(id), Ok(state)) = (self.upload_id(), self.find().await) else { return };
         if state.received == 0 {
-            let _ = self.registry.blobs().abort(id).await;
+            let _ = self.registry.blobs().abort(id, None).await;
         } else {
             // Opened again, it has no more than what was counted.
             let _ = self.resume(&state).await;
@@ -309,7 +309,7 @@ impl Session {
         registry.blobs().settle(&hashed.sha256).await?;
         let session = Some(self.id.clone());
         let stored = Stored { location: None, unsynced: None };
-        registry.record_blob(&self.repository, session, hashed, stored).await?;
+        registry.record_blob(&self.repository, session, hashed, stored, false).await?;
         Ok(Some(StoredBlob { digest: *digest, size: hashed.size }))
     }
 
@@ -375,9 +375,11 @@ impl Registry {
     /// Removes a session and its bytes.
     pub(crate) async fn forget_upload(&self, id: &str) -> Result<(), Error> {
         // The bytes first: on a full disk the database needs their space to forget the session.
-        if let Ok(id) = id.parse() {
-            self.blobs().abort(id).await?;
-            self.shared.session_ids.end(id);
+        if let Ok(name) = id.parse() {
+            let state =
+                self.metadata().read(id, |tx, id| Box::pin(uploads::store_state(tx, id))).await?;
+            self.blobs().abort(name, state.as_deref()).await?;
+            self.shared.session_ids.end(name);
         }
         self.metadata()
             .write(Durability::Process, id.to_owned(), |tx, id| Box::pin(uploads::delete(tx, id)))

@@ -12,6 +12,8 @@ pub struct Redirect {
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// To where the store itself gives it.
+    Store,
     To(Target),
     Rewrite(Rewrite),
 }
@@ -20,8 +22,17 @@ enum Step {
 struct Target {
     scheme: Scheme,
     authority: Authority,
-    /// Without a slash at its end.
+    /// Without a slash at its end; with the query, if there is one.
     path: String,
+}
+
+impl Target {
+    fn parse(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (scheme, authority) = (scheme.parse().ok()?, authority.parse().ok()?);
+        Some(Self { scheme, authority, path: path.to_owned() })
+    }
 }
 
 /// The parts of a URL that are changed.
@@ -36,6 +47,11 @@ pub struct Rewrite {
 }
 
 impl Redirect {
+    /// Sends clients to the store itself, if it can give them a URL.
+    pub fn push_store(&mut self) {
+        self.steps.push(Step::Store);
+    }
+
     /// Sends clients to `base_url` with the place in the store behind it. False if that is no
     /// absolute URL.
     #[must_use]
@@ -57,16 +73,23 @@ impl Redirect {
         self.steps.push(Step::Rewrite(rewrite));
     }
 
-    /// Whether the steps make a URL.
+    /// Whether the steps may make a URL.
     pub fn is_on(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::To(_)))
+        self.steps.iter().any(|step| matches!(step, Step::To(_) | Step::Store))
     }
 
-    /// The URL for what lies at `place`, a path from the root of the store, if there is one.
-    pub(crate) fn url(&self, place: &str) -> Option<String> {
+    /// Whether a URL of the store is needed.
+    pub(crate) fn asks_store(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Store))
+    }
+
+    /// The URL for what lies at `place`, a path from the root of the store, and that the store gives
+    /// at `from_store`, if there is one.
+    pub(crate) fn url(&self, place: &str, from_store: Option<&str>) -> Option<String> {
         let mut url: Option<Target> = None;
         for step in &self.steps {
             match (step, &mut url) {
+                (Step::Store, url) => *url = from_store.and_then(Target::parse),
                 (Step::To(target), url) => {
                     let path = format!("{}{place}", target.path);
                     *url = Some(Target { path, ..target.clone() });
@@ -113,7 +136,7 @@ mod tests {
             ("https://cdn.example/", "https://cdn.example/blobs/x"),
             ("http://cdn.example:81/a/b/?c=d", "http://cdn.example:81/a/b/blobs/x"),
         ] {
-            assert_eq!(to(base).url("/blobs/x").as_deref(), Some(expected));
+            assert_eq!(to(base).url("/blobs/x", None).as_deref(), Some(expected));
         }
         for base in ["", "/a", "cdn.example", "https://"] {
             assert!(!Redirect::default().push_target(base), "{base}");
@@ -129,14 +152,31 @@ mod tests {
         };
         let mut redirect = to("http://inside:80/a");
         redirect.push_rewrite(rewrite());
-        let url = redirect.url("/blobs/x");
+        let url = redirect.url("/blobs/x", None);
         assert_eq!(url.as_deref(), Some("https://cdn.example:8443/blobs/x"));
-        assert_eq!(to("http://inside").url("/x").as_deref(), Some("http://inside/x"));
+        assert_eq!(to("http://inside").url("/x", None).as_deref(), Some("http://inside/x"));
 
         let mut alone = Redirect::default();
         alone.push_rewrite(rewrite());
-        assert!(!alone.is_on() && alone.url("/blobs/x").is_none());
+        assert!(!alone.is_on() && alone.url("/blobs/x", None).is_none());
         assert!(alone.push_target("http://late.example"));
-        assert_eq!(alone.url("/x").as_deref(), Some("http://late.example/x"));
+        assert_eq!(alone.url("/x", None).as_deref(), Some("http://late.example/x"));
+    }
+
+    #[test]
+    fn a_store_may_have_urls() {
+        let mut redirect = Redirect::default();
+        redirect.push_store();
+        assert!(redirect.is_on() && redirect.asks_store());
+        let signed = "http://store:8333/bucket/orlop/blobs/x?X-Amz-Signature=a%2Fb";
+        assert_eq!(redirect.url("/orlop/blobs/x", Some(signed)).as_deref(), Some(signed));
+        assert_eq!(redirect.url("/orlop/blobs/x", None), None);
+        redirect.push_rewrite(Rewrite {
+            scheme: Some(Scheme::HTTPS),
+            host: Some(Authority::from_static("outside")),
+            trim_path_prefix: Some("/bucket".to_owned()),
+        });
+        let url = redirect.url("/orlop/blobs/x", Some(signed));
+        assert_eq!(url.as_deref(), Some("https://outside/orlop/blobs/x?X-Amz-Signature=a%2Fb"));
     }
 }

@@ -16,26 +16,37 @@ pub(crate) async fn handle(
     digest: &str,
 ) -> Result {
     let digest = parse_digest(digest)?;
+    if *request.method() == Method::DELETE {
+        let deleted = Box::pin(request.registry().delete_blob(repository, &digest)).await;
+        deleted.map_err(|error| refuse_delete(error, &path::BLOB))?;
+        return Ok(empty(StatusCode::ACCEPTED));
+    }
+    if request.config().redirect.is_on()
+        && let Some(away) = Box::pin(send_away(request, repository, &digest)).await?
+    {
+        return Ok(away);
+    }
     match *request.method() {
-        Method::DELETE => {
-            let deleted = Box::pin(request.registry().delete_blob(repository, &digest)).await;
-            deleted.map_err(|error| refuse_delete(error, &path::BLOB))?;
-            Ok(empty(StatusCode::ACCEPTED))
-        }
-        _ if request.config().redirect.is_on() => send_away(request, repository, &digest).await,
         Method::HEAD => head(request, repository, &digest).await,
         _ => get(request, repository, &digest).await,
     }
 }
 
-/// Says where else the blob is, if the repository serves it at all.
-async fn send_away(request: &Request<'_>, repository: &RepositoryName, digest: &Digest) -> Result {
+/// Says where else the blob is, if it is anywhere else and the repository serves it at all.
+async fn send_away(
+    request: &Request<'_>,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Response>> {
     let place = request.registry().locate_blob(repository, digest).await?;
-    let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
-    if let Some(url) = request.config().redirect.url(&place) {
+    let redirect = &request.config().redirect;
+    let from_store =
+        if redirect.asks_store() { place.url(request.method().clone()).await? } else { None };
+    Ok(redirect.url(&place.path(), from_store.as_deref()).map(|url| {
+        let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
         insert(response.headers_mut(), header::LOCATION, &url);
-    }
-    Ok(response)
+        response
+    }))
 }
 
 async fn head(request: &Request<'_>, repository: &RepositoryName, digest: &Digest) -> Result {
@@ -53,9 +64,17 @@ async fn get(request: &Request<'_>, repository: &RepositoryName, digest: &Digest
     if matches_etag(request.headers(), digest) {
         return Ok(not_modified(digest));
     }
+    let begin = async |range: ByteRange| {
+        let content = blob.content.part(range.start, range.len());
+        request.registry().begin_blob(repository, digest, &content, range.start).await?;
+        Ok::<_, Error>(content)
+    };
     match wanted(request.headers(), digest, blob.size) {
-        RangeRequest::Whole => Ok(whole(digest, blob.size, blob.content)),
-        RangeRequest::Single(range) => Ok(single(digest, blob.size, blob.content, range)),
+        RangeRequest::Whole => {
+            let all = ByteRange { start: 0, end_inclusive: blob.size.saturating_sub(1) };
+            Ok(whole(digest, blob.size, begin(all).await?))
+        }
+        RangeRequest::Single(range) => Ok(single(digest, blob.size, begin(range).await?, range)),
         RangeRequest::Multiple(ranges) => Ok(multiple(digest, blob.size, &blob.content, &ranges)),
         RangeRequest::Unsatisfiable => {
             let message = format!("the blob has {} bytes", blob.size);
@@ -103,7 +122,11 @@ fn multiple(digest: &Digest, size: u64, content: &Content, ranges: &[ByteRange])
             "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
             content_range(*range, size)
         );
-        body = body.and_bytes(head).and_blob(content.clone(), range.start, range.len());
+        body = body.and_bytes(head).and_blob(
+            content.part(range.start, range.len()),
+            range.start,
+            range.len(),
+        );
     }
     let body = body.and_bytes(format!("\r\n--{boundary}--\r\n"));
     let length = body.length();

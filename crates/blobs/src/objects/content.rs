@@ -1,0 +1,128 @@
+//! Content of an object store on its way out.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use objects::{ByteStream, Objects, Opened};
+use tokio::sync::Mutex;
+
+use crate::{Error, ErrorKind};
+
+/// After this time without an answer the same is asked a second time, and whichever answer comes
+/// first is taken: of many stores one is slow now and then.
+const HEDGE: Duration = Duration::from_millis(750);
+
+/// An object, or a part of it, that can be read once from its start to its end without asking
+/// for it again.
+#[derive(Clone)]
+pub struct ObjectContent {
+    objects: Arc<dyn Objects>,
+    key: Arc<str>,
+    size: u64,
+    /// Where reading will end.
+    end: u64,
+    reading: Arc<Mutex<Option<Reading>>>,
+}
+
+/// Bytes that are arriving.
+struct Reading {
+    /// Where in the object the next ones belong.
+    offset: u64,
+    bytes: ByteStream,
+    /// What has arrived.
+    here: Bytes,
+}
+
+impl std::fmt::Debug for ObjectContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectContent").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl ObjectContent {
+    pub(super) fn new(objects: Arc<dyn Objects>, key: String, size: u64) -> Self {
+        Self { objects, key: key.into(), size, end: size, reading: Arc::default() }
+    }
+
+    /// Bytes that it should have.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The same, when no more than `length` bytes from `offset` are wanted of it.
+    pub(crate) fn part(&self, offset: u64, length: u64) -> Self {
+        let end = self.size.min(offset.saturating_add(length));
+        Self { end, reading: Arc::default(), ..self.clone() }
+    }
+
+    /// Asks for the bytes from `offset`.
+    pub(crate) async fn begin(&self, offset: u64) -> Result<(), Error> {
+        let mut reading = self.reading.lock().await;
+        if offset < self.end {
+            *reading = Some(self.ask(offset).await?);
+        } else if self.objects.find(&self.key).await?.is_none() {
+            return Err(Error::of(ErrorKind::NotFound, format!("open {}", self.key), ""));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
+        if offset >= self.end || limit == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut kept = self.reading.lock().await;
+        let mut reading = match kept.take().filter(|reading| reading.offset == offset) {
+            Some(reading) => reading,
+            None => self.ask(offset).await?,
+        };
+        while reading.here.is_empty() {
+            match poll_fn(|context| reading.bytes.as_mut().poll_next(context)).await {
+                Some(bytes) => reading.here = bytes?,
+                None => return Err(self.odd(&format!("it ended after {offset} bytes"))),
+            }
+        }
+        let part = reading.here.split_to(limit.min(reading.here.len()));
+        reading.offset += part.len() as u64;
+        *kept = Some(reading);
+        Ok(part)
+    }
+
+    /// All of it, if it has no more than `limit` bytes.
+    pub(super) async fn read_whole(&self, limit: u64) -> Result<Vec<u8>, Error> {
+        if self.size > limit {
+            return Err(self.odd(&format!("expected at most {limit} bytes, found {}", self.size)));
+        }
+        let mut all = Vec::new();
+        while (all.len() as u64) < self.size {
+            all.extend_from_slice(&self.read(all.len() as u64, usize::MAX).await?);
+        }
+        Ok(all)
+    }
+
+    async fn ask(&self, offset: u64) -> Result<Reading, Error> {
+        let get = || self.objects.get(&self.key, offset, self.end);
+        let mut first = get();
+        let opened = tokio::select! {
+            opened = &mut first => opened,
+            () = tokio::time::sleep(HEDGE) => {
+                let second = get();
+                tokio::select! {
+                    opened = first => opened,
+                    opened = second => opened,
+                }
+            }
+        };
+        let Opened { size, bytes } = opened?;
+        if size != self.size {
+            return Err(self.odd(&format!("expected {} bytes, found {size}", self.size)));
+        }
+        Ok(Reading { offset, bytes, here: Bytes::new() })
+    }
+
+    /// What is there is not what was stored: as good as nothing.
+    fn odd(&self, cause: &str) -> Error {
+        Error::of(ErrorKind::NotFound, format!("read object {}", self.key), cause)
+    }
+}
