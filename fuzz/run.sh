@@ -15,9 +15,9 @@ fi
 # What `cargo fuzz` does, without it and without a nightly compiler.
 export RUSTC_BOOTSTRAP=1
 host="$(rustc -vV | sed -n 's/^host: //p')"
-export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 -Cpasses=sancov-module \
--Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
--Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
+export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address -Ccodegen-units=1"
 cargo build --release --target "$host" "${targets[@]/#/--bin=}"
 built="$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
 
@@ -31,6 +31,6 @@ for target in "${targets[@]}"; do
   mkdir -p "corpus/$target" "artifacts/$target"
   words=()
   if [ -e "$target.dict" ]; then words=("-dict=$target.dict"); fi
-  "$built/$host/release/$target" -max_total_time="$seconds" -timeout=30 \
+  "$built/$host/release/$target" -max_total_time="$seconds" -timeout=30 -len_control=10 \
     -artifact_prefix="artifacts/$target/" "${words[@]}" "corpus/$target"
 done
