@@ -4,11 +4,7 @@ use libfuzzer_sys::fuzz_target;
 use oci::{Manifest, ManifestKind, media_type};
 
 fuzz_target!(|bytes: &[u8]| {
-    for content_type in [
-        None,
-        Some(media_type::OCI_MANIFEST),
-        Some(media_type::OCI_ARTIFACT),
-    ] {
+    for content_type in [None, Some(media_type::OCI_MANIFEST), Some(media_type::OCI_ARTIFACT)] {
         let Ok(manifest) = Manifest::parse(bytes, content_type) else {
             continue;
         };

@@ -11,17 +11,9 @@ fuzz_target!(|input: (u64, &str)| {
         RangeRequest::Multiple(ranges) => ranges,
     };
     assert!(
-        ranges
-            .iter()
-            .all(|range| range.start <= range.end_inclusive && range.end_inclusive < size)
+        ranges.iter().all(|range| range.start <= range.end_inclusive && range.end_inclusive < size)
     );
-    assert!(
-        ranges
-            .iter()
-            .map(|range| u128::from(range.len()))
-            .sum::<u128>()
-            <= u128::from(size)
-    );
+    assert!(ranges.iter().map(|range| u128::from(range.len())).sum::<u128>() <= u128::from(size));
 
     if let Ok((start, end)) = parse_content_range(header) {
         assert!(start <= end);

@@ -34,13 +34,14 @@ struct Mapped {
 
 /// The first `length` bytes of a file. They take no memory, and none is read.
 ///
-/// Fails if there is no room in the address space, or the file is of a kind that can not be mapped.
+/// Fails if `length` is zero, if there is no room in the address space, or if the file is of a kind
+/// that can not be mapped.
 ///
 /// # Safety
 ///
-/// The file must keep its bytes and its length until the last of these bytes is dropped. Where it
-/// does not, and somebody reads them instead of sending them, they change under the reader's eyes,
-/// or the system ends the process with SIGBUS.
+/// The file must have as many bytes, and keep them as they are until the last of these is dropped.
+/// Where it does not, and somebody reads them instead of sending them, they change under the
+/// reader's eyes, or the system ends the process with SIGBUS.
 pub unsafe fn map(file: &Arc<File>, length: usize) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(Mapping::new(file, length)?))
 }
@@ -58,6 +59,10 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(file: &Arc<File>, length: usize) -> io::Result<Self> {
+        // No slice may be longer, though address spaces of 32 bits may have room for it.
+        if isize::try_from(length).is_err() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         // SAFETY: the kernel chooses the place, so that no other memory is touched.
         let address = unsafe {
             rustix::mm::mmap(
@@ -80,8 +85,9 @@ impl Mapping {
 
 impl AsRef<[u8]> for Mapping {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the pages stay mapped for reading as long as `self` lives, and whoever called
-        // `map` has promised that the file behind them does not change.
+        // SAFETY: the pages stay mapped for reading as long as `self` lives, `new` has seen that they
+        // are not too many, and whoever called `map` has promised that the file has these bytes and
+        // that they do not change.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.length) }
     }
 }
@@ -221,6 +227,29 @@ mod tests {
         let mappings = MAPPINGS.read().unwrap();
         let known = mappings.range(..=address).next_back();
         assert!(known.is_none_or(|(start, mapped)| address - start >= mapped.length));
+    }
+
+    /// The kernel gives the place of a mapping that is gone to the next one.
+    #[test]
+    fn threads_that_map_at_the_same_time_find_their_own_files() {
+        let work = || {
+            let (file, _) = file(10_000);
+            for round in 0..200 {
+                let bytes = mapped(&file, 10_000).unwrap();
+                let part = bytes.slice(round..);
+                drop(bytes);
+                let Next::File(piece) = next(&[IoSlice::new(&part)]) else {
+                    panic!("the piece is not known");
+                };
+                assert!(Arc::ptr_eq(&piece.file, &file));
+                assert_eq!((piece.offset, piece.length), (round as u64, 10_000 - round));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(work);
+            }
+        });
     }
 
     #[test]

@@ -124,9 +124,9 @@ impl OpenFile {
     #[expect(unsafe_code, reason = "only a store knows what becomes of its files")]
     fn map_whole(&self) -> Option<Bytes> {
         let length = usize::try_from(self.size).ok()?;
-        // SAFETY: nobody writes to a file that has its place in the layout. Content is written to
-        // a file of its own, which takes that place when it is whole; what is removed or replaced
-        // keeps its bytes for those who have it open.
+        // SAFETY: the file had this length when it was opened, and nobody writes to one that has
+        // its place in the layout. Content is written to a file of its own, which takes that place
+        // when it is whole; what is removed or replaced keeps its bytes for those who have it open.
         unsafe { sendfile::map(&self.file, length) }.ok()
     }
 }
