@@ -20,6 +20,21 @@ pub(crate) fn shard_key(shard: u8) -> String {
     format!("{}/", self::shard(Path::new(""), shard).to_string_lossy())
 }
 
+/// What the keys of the links of all repositories begin with.
+pub(crate) fn repositories_key() -> String {
+    format!("{}/", repositories(Path::new("")).to_string_lossy())
+}
+
+/// What the keys of one repository's links begin with.
+pub(crate) fn repository_key(name: &RepositoryName) -> String {
+    format!("{}/", repository(Path::new(""), name).to_string_lossy())
+}
+
+/// The key of one link.
+pub(crate) fn link_key(repository: &RepositoryName, name: &LinkName) -> String {
+    link(Path::new(""), repository, name).to_string_lossy().into_owned()
+}
+
 /// The folder of all content.
 pub(crate) fn blobs(root: &Path) -> PathBuf {
     root.join("docker/registry/v2/blobs")

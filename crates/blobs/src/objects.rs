@@ -6,6 +6,7 @@
 //! two writers can never spoil each other's bytes.
 
 mod content;
+mod links;
 mod upload;
 
 use std::sync::Arc;
@@ -16,9 +17,11 @@ use http::Method;
 use objects::{Objects, PartRules};
 use oci::Digest;
 
+use crate::links::Links;
 use crate::{Blobs, Content, Error, ErrorKind, Future, Resumed, Stored, Upload, UploadId, layout};
 
 pub use content::ObjectContent;
+use content::read_small;
 use upload::{ObjectUpload, State};
 
 /// How long a URL is good that a client is sent to.
@@ -212,10 +215,11 @@ impl Blobs for ObjectStore {
 
     fn owner(&self) -> Future<'_, Result<Option<String>, Error>> {
         Box::pin(async move {
-            let Some(found) = self.objects.find(OWNER).await? else { return Ok(None) };
-            let content = ObjectContent::new(Arc::clone(&self.objects), OWNER.into(), found.size);
-            let owner = content.read_whole(1024).await?;
-            Ok(Some(String::from_utf8_lossy(&owner).trim().to_owned()))
+            match read_small(&*self.objects, OWNER, 1024).await {
+                Ok((owner, _)) => Ok(Some(String::from_utf8_lossy(&owner).trim().to_owned())),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
         })
     }
 
@@ -224,6 +228,10 @@ impl Blobs for ObjectStore {
             let content = vec![Bytes::copy_from_slice(id.as_bytes())];
             self.objects.put(OWNER, content).await.map_err(writing)
         })
+    }
+
+    fn links(&self) -> Option<&dyn Links> {
+        Some(self)
     }
 
     fn is_replicated(&self) -> bool {

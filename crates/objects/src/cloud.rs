@@ -91,9 +91,10 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
             let opened = self.library.get_opts(&self.path(key), options).await;
             let opened = opened.map_err(|error| failed("get", key, &error))?;
             let size = opened.meta.size;
+            let modified = SystemTime::from(opened.meta.last_modified);
             let bytes =
                 Renamed { bytes: opened.into_stream(), context: format!("read object {key}") };
-            Ok(Opened { size, bytes: Box::pin(bytes) })
+            Ok(Opened { size, modified, bytes: Box::pin(bytes) })
         })
     }
 

@@ -117,6 +117,8 @@ pub struct PartRules {
 pub struct Opened {
     /// Bytes of the whole object.
     pub size: u64,
+    /// When it was written, by the store's clock.
+    pub modified: SystemTime,
     /// The bytes that were asked for.
     pub bytes: ByteStream,
 }

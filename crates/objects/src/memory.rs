@@ -55,15 +55,16 @@ impl Memory {
         self.kept().objects.insert(key.to_owned(), object);
     }
 
-    fn slice(&self, key: &str, start: u64, end: u64) -> Result<(u64, Bytes), Error> {
-        let content = self.kept().objects.get(key).map(|object| object.content.clone());
-        let content = content.ok_or_else(|| missing("get", key))?;
+    fn slice(&self, key: &str, start: u64, end: u64) -> Result<(Found, Bytes), Error> {
+        let kept = self.kept();
+        let object = kept.objects.get(key).ok_or_else(|| missing("get", key))?;
+        let content = &object.content;
         let size = content.len() as u64;
         let place = |offset: u64| usize::try_from(offset.min(size)).unwrap_or(usize::MAX);
         if start > size || start > end {
             return Err(Error::new(ErrorKind::Other, format!("get object {key}"), "range"));
         }
-        Ok((size, content.slice(place(start)..place(end))))
+        Ok((found(object), content.slice(place(start)..place(end))))
     }
 
     fn assemble(&self, key: &str, attempt: &str, names: &[String]) -> Result<Bytes, Error> {
@@ -94,10 +95,10 @@ impl Objects for Memory {
     }
 
     fn get<'a>(&'a self, key: &'a str, start: u64, end: u64) -> Future<'a, Result<Opened, Error>> {
-        done(self.slice(key, start, end).map(|(size, content)| {
+        done(self.slice(key, start, end).map(|(Found { size, modified }, content)| {
             let mut content = Some(content);
             let bytes = Once(move || content.take().filter(|content| !content.is_empty()));
-            Opened { size, bytes: Box::pin(bytes) }
+            Opened { size, modified, bytes: Box::pin(bytes) }
         }))
     }
 

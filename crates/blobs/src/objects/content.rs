@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use objects::{ByteStream, Objects, Opened};
@@ -89,18 +89,6 @@ impl ObjectContent {
         Ok(part)
     }
 
-    /// All of it, if it has no more than `limit` bytes.
-    pub(super) async fn read_whole(&self, limit: u64) -> Result<Vec<u8>, Error> {
-        if self.size > limit {
-            return Err(self.odd(&format!("expected at most {limit} bytes, found {}", self.size)));
-        }
-        let mut all = Vec::new();
-        while (all.len() as u64) < self.size {
-            all.extend_from_slice(&self.read(all.len() as u64, usize::MAX).await?);
-        }
-        Ok(all)
-    }
-
     async fn ask(&self, offset: u64) -> Result<Reading, Error> {
         let get = || self.objects.get(&self.key, offset, self.end);
         let mut first = get();
@@ -114,7 +102,7 @@ impl ObjectContent {
                 }
             }
         };
-        let Opened { size, bytes } = opened?;
+        let Opened { size, bytes, .. } = opened?;
         if size != self.size {
             return Err(self.odd(&format!("expected {} bytes, found {size}", self.size)));
         }
@@ -125,4 +113,27 @@ impl ObjectContent {
     fn odd(&self, cause: &str) -> Error {
         Error::of(ErrorKind::NotFound, format!("read object {}", self.key), cause)
     }
+}
+
+/// All of an object, and when it was written, if it has no more than `limit` bytes.
+pub(super) async fn read_small(
+    objects: &dyn Objects,
+    key: &str,
+    limit: u64,
+) -> Result<(Vec<u8>, SystemTime), Error> {
+    let Opened { size, modified, mut bytes } = objects.get(key, 0, u64::MAX).await?;
+    let context = || format!("read object {key}");
+    if size > limit {
+        let cause = format!("expected at most {limit} bytes, found {size}");
+        return Err(Error::of(ErrorKind::Other, context(), cause));
+    }
+    let mut all = Vec::new();
+    while let Some(next) = poll_fn(|context| bytes.as_mut().poll_next(context)).await {
+        all.extend_from_slice(&next?);
+    }
+    if all.len() as u64 != size {
+        let cause = format!("expected {size} bytes, found {}", all.len());
+        return Err(Error::of(ErrorKind::Other, context(), cause));
+    }
+    Ok((all, modified))
 }

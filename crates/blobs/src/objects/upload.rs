@@ -14,7 +14,7 @@ use oci::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use super::content::ObjectContent;
+use super::content::read_small;
 use super::{ObjectStore, writing};
 use crate::{Error, ErrorKind, Future, Stored, Upload, UploadId, layout};
 
@@ -114,9 +114,7 @@ impl ObjectUpload {
         self.is_tail_current = false;
         let Some(tail) = self.written.tail.take() else { return Ok(()) };
         if self.held_size == 0 && tail.size > 0 {
-            let objects = Arc::clone(&self.store.objects);
-            let content = ObjectContent::new(objects, tail.key.clone(), tail.size);
-            let bytes = content.read_whole(u64::MAX).await?;
+            let (bytes, _) = read_small(&*self.store.objects, &tail.key, tail.size).await?;
             self.held_size = bytes.len();
             self.held.push_front(bytes.into());
         }
