@@ -34,6 +34,8 @@ pub(crate) trait Rest: Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Cloud<L, R> {
     pub(crate) library: L,
+    /// What makes URLs, if they have another host.
+    pub(crate) signer: Option<L>,
     pub(crate) rest: R,
     /// Before every key: nothing, or a folder with a slash at its end.
     pub(crate) root: String,
@@ -216,7 +218,8 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
         valid: Duration,
     ) -> Future<'a, Result<Option<String>, Error>> {
         Box::pin(async move {
-            match self.library.signed_url(method, &self.path(key), valid).await {
+            let signer = self.signer.as_ref().unwrap_or(&self.library);
+            match signer.signed_url(method, &self.path(key), valid).await {
                 Ok(url) => Ok(Some(url.into())),
                 // The credentials can not sign, only prove who asks.
                 Err(object_store::Error::NotSupported { .. }) => Ok(None),

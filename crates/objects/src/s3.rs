@@ -25,7 +25,7 @@ const RULES: PartRules = PartRules { min_size: 5 << 20, step: 1, max_count: 10_0
 const DOMAIN: &str = "amazonaws.com";
 
 /// Which bucket, where, and how it is spoken to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct Config {
     /// The bucket. It must exist.
@@ -34,6 +34,8 @@ pub struct Config {
     pub region: Option<String>,
     /// Where the service is, if not at Amazon: a URL, or a host with or without a port.
     pub endpoint: Option<String>,
+    /// Another endpoint, for the URLs that clients are sent to.
+    pub redirect_endpoint: Option<String>,
     /// Names the bucket in the host (`bucket.host/key`), not in the path (`host/bucket/key`).
     pub virtual_hosted: bool,
     /// Without them: those of the environment (`AWS_ACCESS_KEY_ID` …), of a web identity, of the
@@ -64,7 +66,7 @@ pub struct Config {
 }
 
 /// An access key.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Keys {
     /// Its name.
     pub id: String,
@@ -113,7 +115,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
     let region = config.region.clone();
     let region = region.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-    let place = Place::of(config, &region);
+    let place = Place::of(config, config.endpoint.as_deref(), &region);
     let mut builder = builder
         .with_bucket_name(&config.bucket)
         .with_region(&region)
@@ -133,7 +135,17 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
         ),
         Encryption::Kms(key) => builder.with_sse_kms_encryption(key),
     };
-    let library = builder.build().map_err(|error| failed("open", &config.bucket, &error))?;
+    let unusable = |error| failed("open", &config.bucket, &error);
+    let signer = match &config.redirect_endpoint {
+        None => None,
+        Some(endpoint) => {
+            let outside = Place::of(config, Some(endpoint), &region);
+            let builder = builder.clone().with_endpoint(outside.endpoint);
+            let builder = builder.with_virtual_hosted_style_request(outside.virtual_hosted);
+            Some(builder.build().map_err(unusable)?)
+        }
+    };
+    let library = builder.build().map_err(unusable)?;
     let mut attributes = Attributes::new();
     if let Some(class) = &config.storage_class {
         attributes.insert(Attribute::StorageClass, class.clone().into());
@@ -146,7 +158,14 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
     };
     let root = config.root.trim_matches('/');
     let root = if root.is_empty() { String::new() } else { format!("{root}/") };
-    Ok(Arc::new(Cloud::<AmazonS3, Listing> { library, rest, root, rules: RULES, attributes }))
+    Ok(Arc::new(Cloud::<AmazonS3, Listing> {
+        library,
+        signer,
+        rest,
+        root,
+        rules: RULES,
+        attributes,
+    }))
 }
 
 fn client_options(config: &Config) -> Result<ClientOptions, String> {
@@ -173,10 +192,10 @@ struct Place {
 }
 
 impl Place {
-    fn of(config: &Config, region: &str) -> Self {
+    fn of(config: &Config, endpoint: Option<&str>, region: &str) -> Self {
         let scheme = if config.insecure { "http" } else { "https" };
         let bucket = &config.bucket;
-        if let Some(endpoint) = &config.endpoint {
+        if let Some(endpoint) = endpoint {
             let endpoint = endpoint.trim_end_matches('/');
             let (scheme, host) = endpoint.split_once("://").unwrap_or((scheme, endpoint));
             return Self::at(scheme, host, bucket, config.virtual_hosted);
@@ -351,7 +370,8 @@ mod tests {
             ),
         ];
         for (config, region, expected) in cases {
-            assert_eq!(Place::of(&config, region).bucket_url("b"), expected);
+            let place = Place::of(&config, config.endpoint.as_deref(), region);
+            assert_eq!(place.bucket_url("b"), expected);
         }
     }
 

@@ -113,10 +113,11 @@ mod tests {
 
     #[test]
     fn what_serve_would_refuse_is_a_warning() {
-        let (code, out, talk) = check_file("version: 0.1\nstorage: inmemory\nlgo: 1\n", &[]);
+        let (code, out, talk) =
+            check_file("version: 0.1\nproxy: {remoteurl: 'http://h'}\nlgo: 1\n", &[]);
         assert_eq!(code, ExitCode::SUCCESS);
-        assert_eq!(out, "ok: c.yml, 1 key set, 2 warnings\n");
-        assert!(talk.contains("warning: c.yml:2:1: storage.inmemory comes"), "{talk}");
+        assert_eq!(out, "ok: c.yml, 2 keys set, 2 warnings\n");
+        assert!(talk.contains("warning: c.yml:2:9: proxy.remoteurl comes"), "{talk}");
         assert!(talk.contains("warning: c.yml:3:1: lgo is not a known key"), "{talk}");
     }
 

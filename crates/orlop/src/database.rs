@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use metadata::{Metadata, Presence, Role};
+use tempfile::TempDir;
 
 use crate::config::{self, Config};
 
-/// Where the SQLite database is, below the data folder.
-pub(crate) const SQLITE: &str = "orlop/metadata.sqlite";
+/// Where the SQLite database is, below the data folder, unless the configuration says otherwise.
+const SQLITE: &str = "orlop/metadata.sqlite";
 
 /// Held while a server runs.
 const LOCK: &str = "orlop/lock";
@@ -47,6 +48,8 @@ pub(crate) struct Database {
     pub(crate) metadata: Metadata,
     presence: Presence,
     _lock: Option<File>,
+    /// Where a temporary one is.
+    _folder: Option<TempDir>,
 }
 
 impl Database {
@@ -58,20 +61,42 @@ impl Database {
 
 /// Opens the database of the configuration, and makes or brings up to date its tables.
 pub(crate) async fn open(config: &Config, role: Role) -> anyhow::Result<Database> {
-    let root = &config.storage.root_directory;
-    match config.database.address()? {
-        None => {
-            let lock = lock(&root.join(LOCK), Lock::Alone)?.ok_or_else(|| in_use(root))?;
-            let metadata = Metadata::open_sqlite(&root.join(SQLITE)).await?;
-            enter(metadata, role, "", Some(lock)).await
+    match &config.database {
+        config::Database::Sqlite(file) => {
+            let lock = take_lock(config, Lock::Alone)?;
+            let metadata = Metadata::open_sqlite(file).await?;
+            enter(metadata, role, "", lock).await
         }
-        Some(address) => {
+        config::Database::Temporary => {
+            let folder = temporary_folder()?;
+            let metadata = Metadata::open_sqlite(&folder.path().join("metadata.sqlite")).await?;
+            let database = enter(metadata, role, "", None).await?;
+            Ok(Database { _folder: Some(folder), ..database })
+        }
+        config::Database::Postgres { .. } => {
             // A server with SQLite must not run on this folder.
-            let lock = lock(&root.join(LOCK), Lock::Shared)?.ok_or_else(|| in_use(root))?;
+            let lock = take_lock(config, Lock::Shared)?;
+            let address = config.database.address()?.context("database.url")?;
             let metadata = Metadata::open_postgres(&address).await?;
-            enter(metadata, role, &address.to_string(), Some(lock)).await
+            enter(metadata, role, &address.to_string(), lock).await
         }
     }
+}
+
+/// A folder for a database that nobody needs later.
+pub(crate) fn temporary_folder() -> anyhow::Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("orlop-").tempdir();
+    made.context("cannot make a temporary folder for a database")
+}
+
+/// The lock of the data folder, or else that of the SQLite file, if there is either.
+fn take_lock(config: &Config, kind: Lock) -> anyhow::Result<Option<File>> {
+    let (path, of) = match (config.storage.place.folder(), &config.database) {
+        (Some(folder), _) => (folder.join(LOCK), folder),
+        (None, config::Database::Sqlite(file)) => (file.with_added_extension("lock"), &**file),
+        (None, _) => return Ok(None),
+    };
+    Ok(Some(lock(&path, kind)?.ok_or_else(|| in_use(of))?))
 }
 
 fn in_use(root: &Path) -> InUse {
@@ -85,7 +110,7 @@ async fn enter(
     lock: Option<File>,
 ) -> anyhow::Result<Database> {
     match metadata.enter(role).await? {
-        Some(presence) => Ok(Database { metadata, presence, _lock: lock }),
+        Some(presence) => Ok(Database { metadata, presence, _lock: lock, _folder: None }),
         None if role == Role::Server => Err(InUse::ByCommand(place.to_owned()).into()),
         None => Err(InUse::ByServers(place.to_owned()).into()),
     }
@@ -96,7 +121,7 @@ pub(crate) async fn open_read_only(config: &Config) -> anyhow::Result<Metadata> 
     if let Some(address) = config.database.address()? {
         return Ok(Metadata::open_postgres_as_is(&address).await?);
     }
-    Ok(Metadata::open_sqlite_read_only(&existing(config)?).await?)
+    Ok(Metadata::open_sqlite_read_only(existing(config)?).await?)
 }
 
 /// The same, whatever version has made it.
@@ -104,40 +129,49 @@ pub(crate) async fn look_at(config: &Config) -> anyhow::Result<Metadata> {
     if let Some(address) = config.database.address()? {
         return Ok(Metadata::look_at_postgres(&address).await?);
     }
-    Ok(Metadata::look_at_sqlite(&existing(config)?)?)
+    Ok(Metadata::look_at_sqlite(existing(config)?)?)
 }
 
 /// The file of SQLite's database, which must be there.
-fn existing(config: &Config) -> anyhow::Result<PathBuf> {
-    let root = &config.storage.root_directory;
-    let path = root.join(SQLITE);
-    if !is_there(&path)? {
-        bail!("there is no registry in {}: expected {SQLITE} below it", root.display());
+fn existing(config: &Config) -> anyhow::Result<&Path> {
+    match &config.database {
+        config::Database::Sqlite(file) if is_there(file)? => Ok(file),
+        config::Database::Sqlite(file) => {
+            let place = &config.storage.place;
+            bail!("there is no registry in {place}: expected {}", file.display())
+        }
+        _ => bail!("there is no registry: what is in memory is gone when its server ends"),
     }
-    Ok(path)
 }
 
 /// Whether there is a database, so that [`open_read_only`] finds one.
 pub(crate) async fn exists(config: &Config) -> anyhow::Result<bool> {
-    match config.database.address()? {
-        Some(address) => Ok(Metadata::look_at_postgres(&address).await?.has_schema().await?),
-        None => is_there(&config.storage.root_directory.join(SQLITE)),
+    if let Some(address) = config.database.address()? {
+        return Ok(Metadata::look_at_postgres(&address).await?.has_schema().await?);
+    }
+    match &config.database {
+        config::Database::Sqlite(file) => is_there(file),
+        _ => Ok(false),
     }
 }
 
 /// Where the configuration keeps the facts, for people.
 pub(crate) fn place(config: &Config) -> String {
-    match config.database.address() {
-        Ok(Some(address)) => address.to_string(),
-        _ => config.storage.root_directory.join(SQLITE).display().to_string(),
+    match &config.database {
+        config::Database::Sqlite(file) => file.display().to_string(),
+        config::Database::Temporary => "temporary".to_owned(),
+        config::Database::Postgres { .. } => match config.database.address() {
+            Ok(Some(address)) => address.to_string(),
+            _ => "PostgreSQL".to_owned(),
+        },
     }
 }
 
 /// What stands in for the database that belongs to a store.
 pub(crate) fn advice(config: &Config) -> String {
     match &config.database {
-        config::Database::Sqlite => format!("put back the database {SQLITE}"),
-        config::Database::Postgres { .. } => "name in database.url the database".to_owned(),
+        config::Database::Sqlite(file) => format!("put back the database {}", file.display()),
+        _ => "name in database.url the database".to_owned(),
     }
 }
 
@@ -189,6 +223,7 @@ pub(crate) async fn open_side(text: &str, is_target: bool) -> anyhow::Result<Dat
         };
         return enter(metadata, Role::Alone, &place, None).await;
     }
+    let text = text.strip_prefix(config::SQLITE_SCHEME).unwrap_or(text);
     if text.contains("://") {
         bail!("expected a postgres:// URL, or the path of a SQLite database");
     }

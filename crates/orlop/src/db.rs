@@ -27,8 +27,8 @@ async fn status(config: &Config) -> anyhow::Result<()> {
     let metadata = database::look_at(config).await?;
     let status = metadata.status().await?;
     let engine = match config.database {
-        config::Database::Sqlite => "SQLite",
         config::Database::Postgres { .. } => "PostgreSQL",
+        config::Database::Sqlite(_) | config::Database::Temporary => "SQLite",
     };
     let mut out = std::io::stdout().lock();
     writeln!(out, "database   {}", database::place(config))?;
@@ -67,12 +67,16 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn copy(config: &Config, copy: &DbCopy) -> anyhow::Result<()> {
-    let own_file = || config.storage.root_directory.join(database::SQLITE).display().to_string();
-    let from = copy.from.clone().unwrap_or_else(own_file);
+    let from = match (&copy.from, config.storage.place.folder(), &config.database) {
+        (Some(from), ..) => from.clone(),
+        (None, _, config::Database::Sqlite(file)) => file.display().to_string(),
+        (None, Some(folder), _) => folder.display().to_string(),
+        (None, None, _) => bail!("where from? Give --from"),
+    };
     let to = match (&copy.to, &config.database) {
         (Some(to), _) => to.clone(),
         (None, config::Database::Postgres { url, .. }) => url.expose().to_owned(),
-        (None, config::Database::Sqlite) => bail!(
+        (None, _) => bail!(
             "where to? Give --to, or set database.url (REGISTRY_DATABASE_URL) to the PostgreSQL \
              database"
         ),

@@ -52,11 +52,15 @@ struct HttpProbe {
 
 impl Checks {
     /// Prepares what `asked` names. Fails if a URI is none that can be asked.
-    pub(crate) fn new(asked: &config::Health, registry: &Registry) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        asked: &config::Health,
+        driver: &str,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let mut checks = Vec::new();
         if let Some(check) = &asked.storage {
             checks.push(Check {
-                name: "storagedriver_filesystem".to_owned(),
+                name: format!("storagedriver_{driver}"),
                 probe: Probe::Store(registry.clone()),
                 interval: check.interval,
                 threshold: check.threshold.max(1),
@@ -331,7 +335,7 @@ mod tests {
             }],
         };
         let (health, shutdown) = (Health::default(), web::server::Shutdown::default());
-        Checks::new(&asked, &registry).unwrap().run(&health, &shutdown.ending());
+        Checks::new(&asked, "filesystem", &registry).unwrap().run(&health, &shutdown.ending());
         std::fs::write(&file, "").unwrap();
         until(&health, false).await;
         let name = file.display().to_string();
@@ -385,7 +389,7 @@ mod tests {
             ("ftp://ada:word@h/", "begins with http:// or https:// and a host"),
         ] {
             let asked = config::Health { http: vec![http(uri.to_owned())], ..nothing() };
-            let Err(error) = Checks::new(&asked, &registry) else { panic!("{uri}") };
+            let Err(error) = Checks::new(&asked, "filesystem", &registry) else { panic!("{uri}") };
             let message = format!("{error:#}");
             assert!(message.contains(what) && !message.contains("word@"), "{message}");
         }

@@ -72,7 +72,7 @@ async fn survey(config: &Config, again: bool) -> anyhow::Result<ExitCode> {
     }
     let progress = Arc::new(AdoptionProgress::default());
     let started = Instant::now();
-    let blobs = store::content(config);
+    let blobs = store::content(config)?;
     let findings =
         watch("repositories", registry::survey(blobs, since, PARALLEL, &progress), || {
             status(&progress)

@@ -142,7 +142,9 @@ mod tests {
         write("log: {level: warn}");
         assert_eq!(reload.configuration().unwrap(), [""; 0]);
         assert!(!registry.is_read_only());
-        for (text, what) in [("log: {level: loud}", "loud"), ("storage: inmemory", "inmemory")] {
+        for (text, what) in
+            [("log: {level: loud}", "loud"), ("proxy: {remoteurl: 'http://h'}", "proxy.remoteurl")]
+        {
             write(text);
             let error = format!("{:#}", reload.configuration().unwrap_err());
             assert!(error.contains(what), "{error}");

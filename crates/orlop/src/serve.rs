@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let metrics = Metrics::default();
     let store = store::open(config, &metrics).await?;
     let registry = &store.registry;
-    let checks = Checks::new(&config.health, registry)?;
+    let checks = Checks::new(&config.health, config.storage.place.driver(), registry)?;
 
     announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
     adoption::begin(registry, !options.no_import).await?;
@@ -105,7 +105,7 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
         tracing::info!("no configuration file: defaults and REGISTRY_* variables");
     }
     tracing::info!(
-        folder = %config.storage.root_directory.display(),
+        store = %config.storage.place,
         deletes = if config.storage.delete_enabled { "on" } else { "off" },
         read_only = config.storage.read_only,
         database = database::place(config),
@@ -154,14 +154,18 @@ fn web_config(config: &Config, access: Access, health: Health) -> anyhow::Result
         web.headers.append(name, value);
     }
     if config.storage.redirect {
-        web.redirect = redirect(&config.storage.middleware)?;
+        web.redirect = redirect(config)?;
     }
     Ok(web)
 }
 
 /// Where clients are sent for blobs.
-fn redirect(middleware: &[StorageMiddleware]) -> anyhow::Result<Redirect> {
+fn redirect(config: &Config) -> anyhow::Result<Redirect> {
+    let middleware = &config.storage.middleware;
     let mut redirect = Redirect::default();
+    if config.storage.place.folder().is_none() {
+        redirect.push_store();
+    }
     for entry in middleware {
         match entry {
             StorageMiddleware::Redirect { base_url } => {

@@ -1,21 +1,19 @@
 //! The data folder: one blob store, and the database that belongs to it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use blobs::{Blobs, ErrorKind, FileSystem, Observed};
+use blobs::{Blobs, ErrorKind, FileSystem, ObjectStore, Observed};
 use metadata::{Metadata, Role};
+use objects::memory::Memory;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
 use rustix::fs::Access;
 use tempfile::TempDir;
 use web::Metrics;
 
-use crate::config::{self, Config, IndexChildren, Require};
+use crate::config::{self, Config, IndexChildren, Place, Require};
 use crate::database::{self, Database, is_there};
-
-/// What the configuration calls this kind of store.
-const DRIVER: &str = "filesystem";
 
 /// What is said when the links that an export wrote are not there any more.
 pub(crate) const LINKS_GONE: &str = "the repositories were handed back to registry:2 by an export, \
@@ -41,24 +39,36 @@ pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<S
 }
 
 async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Result<Store> {
-    let root = &config.storage.root_directory;
-    let cannot_use = || format!("cannot use the data folder {}", root.display());
-    let blobs = match config.database {
-        config::Database::Sqlite => FileSystem::open(root),
-        // Others may use the folder, too.
-        config::Database::Postgres { .. } => FileSystem::open_shared(root),
+    let place = &config.storage.place;
+    let cannot_use = || format!("cannot use the store in {place}");
+    let observe = metrics.storage(place.driver());
+    let blobs: Arc<dyn Blobs> = match place {
+        Place::Folder(root) => {
+            let blobs = match config.database {
+                // Others may use the folder, too.
+                config::Database::Postgres { .. } => FileSystem::open_shared(root),
+                _ => FileSystem::open(root),
+            };
+            Arc::new(Observed::new(blobs.with_context(cannot_use)?, observe))
+        }
+        Place::Memory => {
+            let blobs = ObjectStore::new(Arc::new(Memory::new()), 0);
+            Arc::new(Observed::new(blobs, observe))
+        }
+        Place::S3 { bucket, part_size } => {
+            let bucket = objects::s3::open(bucket).with_context(cannot_use)?;
+            Arc::new(Observed::new(ObjectStore::new(bucket, *part_size), observe))
+        }
     };
-    let blobs = blobs.with_context(cannot_use)?;
     match blobs.check_writable().await {
         // What is there can still be pulled.
-        Err(error) if error.kind() == ErrorKind::Full && root.join(database::SQLITE).is_file() => {
+        Err(error) if error.kind() == ErrorKind::Full && database::exists(config).await? => {
             tracing::warn!(%error, "no space is left: nothing can be pushed");
         }
         checked => checked.with_context(cannot_use)?,
     }
     let database = database::open(config, role).await?;
-    let blobs = Observed::new(blobs, metrics.storage(DRIVER));
-    let registry = Registry::new(database.metadata.clone(), Arc::new(blobs), rules(config)?);
+    let registry = Registry::new(database.metadata.clone(), blobs, rules(config)?);
     belonging(registry.claim_store().await?, config)?;
     match registry.replay_journal().await {
         Err(registry::Error::Storage(error)) if error.kind() == ErrorKind::Full => {
@@ -83,43 +93,45 @@ pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
 /// Opens a data folder without a database to see what would come of work on it. Nothing in it is
 /// changed.
 pub(crate) async fn rehearse(config: &Config) -> anyhow::Result<Rehearsal> {
-    let root = expect_folder(config)?;
-    let folder = tempfile::Builder::new()
-        .prefix("orlop-")
-        .tempdir()
-        .context("cannot make a temporary folder for a database")?;
+    expect_folder(config)?;
+    let folder = database::temporary_folder()?;
     let metadata = Metadata::open_sqlite(&folder.path().join("metadata.sqlite")).await?;
-    let blobs = FileSystem::open_existing(root);
-    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
+    let registry = Registry::new(metadata, content(config)?, rules(config)?);
     belonging(registry.store_owner().await?, config)?;
     Ok(Rehearsal { registry, _folder: folder })
 }
 
-fn expect_folder(config: &Config) -> anyhow::Result<&Path> {
-    let root = &config.storage.root_directory;
-    if !is_there(root)? {
-        bail!("there is no data folder {}", root.display());
+fn expect_folder(config: &Config) -> anyhow::Result<()> {
+    match config.storage.place.folder() {
+        Some(folder) if !is_there(folder)? => {
+            bail!("there is no data folder {}", folder.display());
+        }
+        _ => Ok(()),
     }
-    Ok(root)
 }
 
 /// A folder for what is of use only while it is open.
 pub(crate) fn spool(config: &Config) -> PathBuf {
-    let uploads = config.storage.root_directory.join("orlop/uploads");
-    let is_writable = rustix::fs::access(&uploads, Access::WRITE_OK).is_ok();
-    if is_writable { uploads } else { std::env::temp_dir() }
+    let uploads = config.storage.place.folder().map(|folder| folder.join("orlop/uploads"));
+    let is_writable = |path: &PathBuf| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+    uploads.filter(is_writable).unwrap_or_else(std::env::temp_dir)
 }
 
-/// The content of the data folder, to look at it without a database.
-pub(crate) fn content(config: &Config) -> Arc<dyn Blobs> {
-    Arc::new(FileSystem::open_existing(&config.storage.root_directory))
+/// The content of the store, to look at it without a database.
+pub(crate) fn content(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
+    Ok(match &config.storage.place {
+        Place::Folder(root) => Arc::new(FileSystem::open_existing(root)),
+        Place::Memory => Arc::new(ObjectStore::new(Arc::new(Memory::new()), 0)),
+        Place::S3 { bucket, part_size } => {
+            Arc::new(ObjectStore::new(objects::s3::open(bucket)?, *part_size))
+        }
+    })
 }
 
-/// Opens the data folder to look at it, beside a server that may be running.
+/// Opens the store to look at it, beside a server that may be running.
 pub(crate) async fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
     let metadata = database::open_read_only(config).await?;
-    let blobs = FileSystem::open_existing(&config.storage.root_directory);
-    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
+    let registry = Registry::new(metadata, content(config)?, rules(config)?);
     belonging(registry.store_owner().await?, config)?;
     Ok(registry)
 }
@@ -158,7 +170,7 @@ fn belonging(owner: Owner, config: &Config) -> anyhow::Result<()> {
             "the database and the store in {} do not belong together: the store belongs to the \
              database {store}, and this is {database}, perhaps a new one; {} that belongs to the \
              store",
-            config.storage.root_directory.display(),
+            config.storage.place,
             database::advice(config),
         ),
     }

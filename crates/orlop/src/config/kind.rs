@@ -1,5 +1,6 @@
 //! The types that a single value can have. Lists and sections follow from a key's path.
 
+use super::settings::SQLITE_SCHEME;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -101,7 +102,10 @@ impl Kind {
             Self::Header | Self::SecretHeader => is_header_value(text),
             Self::Pattern => pattern(text),
             Self::Network => network(text).is_some(),
-            Self::Database => text.parse::<metadata::Address>().is_ok(),
+            Self::Database => match text.strip_prefix(SQLITE_SCHEME) {
+                Some(file) => file.starts_with('/') && file.len() > 1,
+                None => text.parse::<metadata::Address>().is_ok(),
+            },
         }
     }
 
@@ -154,7 +158,8 @@ impl Kind {
             }
             Self::Pattern => "a regular expression".to_owned(),
             Self::Database => "the URL of a PostgreSQL database, such as \
-                               postgres://user:password@host:5432/database (docs/database.md)"
+                               postgres://user:password@host:5432/database, or of a file of SQLite, \
+                               such as sqlite:///var/lib/orlop.sqlite (docs/database.md)"
                 .to_owned(),
             Self::Network => {
                 "an address or a network, such as 10.0.0.0/8 or fd00::/8, or `unix`".to_owned()
@@ -229,7 +234,7 @@ impl Kind {
             ] }),
             Self::Host | Self::Url => json!({ "type": "string", "pattern": "^https?://" }),
             Self::UrlPath | Self::Prefix => json!({ "type": "string", "pattern": "^/" }),
-            Self::Database => json!({ "type": "string", "pattern": "^postgres(ql)?://" }),
+            Self::Database => json!({ "type": "string", "pattern": "^(postgres(ql)?|sqlite)://" }),
             // Editors take `0123` for a number where a text is meant.
             Self::Text | Self::Secret => json!({ "type": ["string", "number", "boolean"] }),
             Self::Address

@@ -1,16 +1,21 @@
 //! `database`: where the facts are.
 
+use std::path::PathBuf;
+
 use metadata::Address;
 
 use super::super::error::ConfigError;
 use super::Secret;
 use super::section::Section;
+use super::storage::Place;
 
 /// Where the facts are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Database {
-    /// In a file below the data folder.
-    Sqlite,
+    /// In this file: by default one below the data folder.
+    Sqlite(PathBuf),
+    /// In a file that goes with the server, as the bytes do.
+    Temporary,
     Postgres {
         /// One that [`Address`] understands.
         url: Secret,
@@ -28,8 +33,28 @@ impl Database {
     }
 }
 
-pub(super) fn read(database: &Section<'_>) -> Result<Database, ConfigError> {
-    let Some(url) = database.text("url")? else { return Ok(Database::Sqlite) };
+/// Where the SQLite database is, below the data folder.
+const SQLITE: &str = "orlop/metadata.sqlite";
+
+/// What a URL begins with that names a file of SQLite.
+pub(crate) const SQLITE_SCHEME: &str = "sqlite://";
+
+pub(super) fn read(database: &Section<'_>, place: &Place) -> Result<Database, ConfigError> {
+    let Some(url) = database.text("url")? else {
+        return match place {
+            Place::Folder(folder) => Ok(Database::Sqlite(folder.join(SQLITE))),
+            Place::Memory => Ok(Database::Temporary),
+            Place::S3 { .. } => {
+                let reason = "is needed, because the facts do not lie in the object store: set it \
+                              (or REGISTRY_DATABASE_URL) to postgres://user:password@host/database, \
+                              or for a single server to sqlite:///path/of/a/file";
+                Err(database.unfit("url", reason))
+            }
+        };
+    };
+    if let Some(file) = url.strip_prefix(SQLITE_SCHEME) {
+        return Ok(Database::Sqlite(PathBuf::from(file)));
+    }
     let max_connections = database.must_number("maxconnections")?;
     Ok(Database::Postgres { url: Secret::new(url), max_connections })
 }

@@ -5,6 +5,7 @@ mod database;
 mod health;
 mod http;
 mod log;
+mod s3;
 mod section;
 mod storage;
 mod validation;
@@ -12,11 +13,11 @@ mod validation;
 use std::fmt;
 
 pub(crate) use auth::{Action, Auth, Authenticator, Jwks, Rule, Token, User};
-pub(crate) use database::Database;
+pub(crate) use database::{Database, SQLITE_SCHEME};
 pub(crate) use health::{Health, HttpCheck};
 pub(crate) use http::{Certificate, ClientAuth, Http, Net, Tls, TlsVersion};
 pub(crate) use log::{Formatter, Level, Log};
-pub(crate) use storage::{Storage, StorageMiddleware, UploadPurging};
+pub(crate) use storage::{Place, Storage, StorageMiddleware, UploadPurging};
 pub(crate) use validation::{IndexChildren, Platform, Require, Validation};
 #[cfg(test)] // The server reads their fields without naming them.
 pub(crate) use {
@@ -56,11 +57,12 @@ pub(crate) struct Config {
 /// Reads every key that the server acts on from a tree that was checked and filled.
 pub(super) fn read(root: &Node, notes: &mut Notes) -> Result<Config, ConfigError> {
     let root = Section::root(root);
+    let storage = storage::read(&root, notes)?;
     Ok(Config {
         log: log::read(&root.section("log"))?,
         http: http::read(&root.section("http"), notes)?,
-        storage: storage::read(&root, notes)?,
-        database: database::read(&root.section("database"))?,
+        database: database::read(&root.section("database"), &storage.place)?,
+        storage,
         auth: auth::read(&root.section("auth"))?,
         health: health::read(&root.section("health"))?,
         validation: validation::read(&root.section("validation"))?,

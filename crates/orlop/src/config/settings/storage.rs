@@ -1,6 +1,7 @@
 //! `storage`, and the middleware in front of it.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use web::redirect::Redirect;
@@ -13,7 +14,7 @@ use super::section::Section;
 /// `storage`: where the bytes are and how long leftovers stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Storage {
-    pub(crate) root_directory: PathBuf,
+    pub(crate) place: Place,
     /// Whether clients may delete.
     pub(crate) delete_enabled: bool,
     /// Whether pushes and deletes are refused.
@@ -24,6 +25,49 @@ pub(crate) struct Storage {
     pub(crate) redirect: bool,
     /// In the order of the file: the first is nearest to the store.
     pub(crate) middleware: Vec<StorageMiddleware>,
+}
+
+/// Where the bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Folder(PathBuf),
+    /// In memory, until the server ends.
+    Memory,
+    S3 {
+        bucket: Box<objects::s3::Config>,
+        part_size: usize,
+    },
+}
+
+impl Place {
+    /// What `distribution` calls this kind of store.
+    pub(crate) fn driver(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "filesystem",
+            Self::Memory => "inmemory",
+            Self::S3 { .. } => "s3aws",
+        }
+    }
+
+    /// The data folder, if there is one.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Memory | Self::S3 { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Memory => f.write_str("memory"),
+            Self::S3 { bucket, .. } => {
+                write!(f, "s3://{}/{}", bucket.bucket, bucket.root.trim_matches('/'))
+            }
+        }
+    }
 }
 
 /// `storage.maintenance.uploadpurging`.
@@ -50,8 +94,7 @@ pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, Con
     let storage = root.section("storage");
     let purging = storage.section("maintenance.uploadpurging");
     Ok(Storage {
-        // Without `filesystem`, another driver is chosen and no server starts.
-        root_directory: storage.path("filesystem.rootdirectory")?.unwrap_or_default(),
+        place: place(&storage)?,
         delete_enabled: storage.is_on("delete.enabled")?,
         read_only: storage.is_on("maintenance.readonly.enabled")?,
         upload_purging: if purging.is_on("enabled")? {
@@ -66,6 +109,18 @@ pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, Con
         redirect: !storage.is_on("redirect.disable")?,
         middleware: middleware(&root.section("middleware"), notes)?,
     })
+}
+
+fn place(storage: &Section<'_>) -> Result<Place, ConfigError> {
+    if storage.names("inmemory") {
+        return Ok(Place::Memory);
+    }
+    let s3 = storage.section("s3");
+    if s3.is_set() {
+        return super::s3::read(&s3);
+    }
+    // Without `filesystem`, a driver is chosen that there is none for yet, and no server starts.
+    Ok(Place::Folder(storage.path("filesystem.rootdirectory")?.unwrap_or_default()))
 }
 
 fn middleware(

@@ -376,8 +376,6 @@ fn what_a_later_version_does_is_named() {
         ("proxy: {remoteurl: 'https://example.com'}", "proxy.remoteurl"),
         ("notifications: {endpoints: [{url: 'http://h'}]}", "notifications.endpoints[0]"),
         ("log: {hooks: [{type: mail}]}", "log.hooks[0]"),
-        ("storage: inmemory", "storage.inmemory"),
-        ("storage: {s3aws: {region: r, bucket: b}}", "storage.s3"),
         ("storage: {gcs: {bucket: b}}", "storage.gcs"),
         (
             "middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
@@ -397,7 +395,6 @@ fn what_a_later_version_does_is_named() {
     for (variable, value) in [
         ("REGISTRY_PROXY_REMOTEURL", "https://example.com"),
         ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL", "http://h/"),
-        ("REGISTRY_STORAGE", "inmemory"),
     ] {
         let loaded = load(None, &[(variable, value)]).expect(variable);
         assert!(loaded.unsupported[0].starts_with(&format!("{variable}: ")), "{variable}");
@@ -421,4 +418,23 @@ fn what_asks_for_nothing_is_let_pass() {
 fn a_number_for_a_duration_is_nanoseconds_with_a_warning() {
     let found = warnings("http: {draintimeout: 60}");
     assert!(found[0].contains("60 nanoseconds; write 60s"), "{found:?}");
+}
+
+#[test]
+fn an_object_store_needs_a_database() {
+    for lines in
+        ["storage: {s3: {region: r, bucket: b}}", "storage: {s3aws: {region: r, bucket: b}}"]
+    {
+        let error = load_file(&format!("version: 0.1\n{lines}"), &[]).unwrap_err();
+        assert!(error.contains("database.url: is needed"), "{error}");
+        assert!(error.contains("REGISTRY_DATABASE_URL"), "{error}");
+    }
+    for (keys, expected) in [
+        ("accesskey: a", "accesskey: needs secretkey"),
+        ("secretkey: hidden", "secretkey: needs accesskey"),
+    ] {
+        let text = format!("version: 0.1\nstorage: {{s3: {{region: r, bucket: b, {keys}}}}}");
+        let error = load_file(&text, &[]).unwrap_err();
+        assert!(error.contains(expected) && !error.contains("hidden"), "{error}");
+    }
 }

@@ -105,7 +105,7 @@ fn without_a_file_the_registry_is_for_this_user() {
                 trusted_proxies: Vec::new(),
             },
             storage: Storage {
-                root_directory: PathBuf::from("/home/ada/.local/share/orlop"),
+                place: Place::Folder(PathBuf::from("/home/ada/.local/share/orlop")),
                 delete_enabled: true,
                 read_only: false,
                 upload_purging: Some(UploadPurging {
@@ -116,7 +116,9 @@ fn without_a_file_the_registry_is_for_this_user() {
                 redirect: true,
                 middleware: Vec::new(),
             },
-            database: Database::Sqlite,
+            database: Database::Sqlite(PathBuf::from(
+                "/home/ada/.local/share/orlop/orlop/metadata.sqlite",
+            )),
             auth: Auth { authenticator: Authenticator::None, rules: Vec::new() },
             health: Health { storage: None, files: Vec::new(), http: Vec::new(), tcp: Vec::new() },
             validation: Validation {
@@ -140,7 +142,7 @@ fn the_data_folder_follows_xdg() {
         (&[("HOME", "")], "/var/lib/registry"),
         (&[], "/var/lib/registry"),
     ] {
-        assert_eq!(with(variables).storage.root_directory, Path::new(folder));
+        assert_eq!(with(variables).storage.place.folder(), Some(Path::new(folder)));
     }
 }
 
@@ -148,6 +150,6 @@ fn the_data_folder_follows_xdg() {
 fn a_file_brings_the_defaults_of_distribution() {
     let config = clean("");
     assert_eq!(config.http.addr, ":5000");
-    assert_eq!(config.storage.root_directory, Path::new("/var/lib/registry"));
+    assert_eq!(config.storage.place.folder(), Some(Path::new("/var/lib/registry")));
     assert!(!config.storage.delete_enabled);
 }

@@ -35,7 +35,7 @@ validation:
     assert_eq!(
         config.storage,
         Storage {
-            root_directory: PathBuf::from("/data"),
+            place: Place::Folder(PathBuf::from("/data")),
             delete_enabled: true,
             read_only: false,
             upload_purging: Some(UploadPurging {
@@ -323,10 +323,51 @@ fn the_database() {
     let Database::Postgres { url, max_connections } = &config.database else { panic!("SQLite") };
     assert_eq!((url.expose(), *max_connections), ("postgresql://u:p@h/d", 4));
     assert!(!format!("{config:?}").contains("u:p@"), "{config:?}");
-    assert_eq!(clean("").database, Database::Sqlite);
+    assert!(
+        matches!(clean("").database, Database::Sqlite(file) if file.ends_with("orlop/metadata.sqlite"))
+    );
     let url = [("REGISTRY_DATABASE_URL", "postgres://h/d")];
     let config = load(None, &url).unwrap().config;
     assert_eq!(config.database.address().unwrap().unwrap().to_string(), "postgres://h/d");
     let unset = load(None, &[("REGISTRY_DATABASE_URL", "")]).unwrap().config;
-    assert_eq!(unset.database, Database::Sqlite);
+    assert!(matches!(unset.database, Database::Sqlite(_)));
+}
+
+#[test]
+fn object_stores() {
+    let text = "storage:
+  s3:
+    bucket: images
+    region: eu-west-1
+    accesskey: AK
+    secretkey: hidden
+    encrypt: true
+    keyid: key-1
+    rootdirectory: /team
+    chunksize: 6291456
+    storageclass: STANDARD_IA
+database: {url: 'sqlite:///var/lib/orlop.sqlite'}
+";
+    let config = clean(text);
+    assert_eq!(config.database, Database::Sqlite(PathBuf::from("/var/lib/orlop.sqlite")));
+    let Place::S3 { bucket, part_size } = &config.storage.place else { panic!() };
+    assert_eq!((bucket.bucket.as_str(), *part_size), ("images", 6_291_456));
+    assert!(bucket.virtual_hosted && !bucket.insecure, "as Amazon has it");
+    assert_eq!(bucket.encryption, objects::s3::Encryption::Kms("key-1".to_owned()));
+    assert_eq!(bucket.storage_class.as_deref(), Some("STANDARD_IA"));
+    assert_eq!(config.storage.place.to_string(), "s3://images/team");
+    assert!(!format!("{config:?}").contains("hidden"));
+
+    let url = "postgres://orlop@db/orlop";
+    let own = format!(
+        "storage: {{s3: {{bucket: b, region: r, regionendpoint: 'minio:9000', \
+                       secure: false}}}}\ndatabase: {{url: {url}}}\n"
+    );
+    let Place::S3 { bucket, .. } = clean(&own).storage.place else { panic!() };
+    assert!(!bucket.virtual_hosted && bucket.insecure && bucket.keys.is_none());
+    let hosted = own.replace("secure: false", "forcepathstyle: false");
+    let Place::S3 { bucket, .. } = clean(&hosted).storage.place else { panic!() };
+    assert!(bucket.virtual_hosted);
+
+    assert_eq!(clean("storage: inmemory\n").database, Database::Temporary);
 }

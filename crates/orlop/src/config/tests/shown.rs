@@ -64,7 +64,7 @@ fn what_is_shown_means_the_same() {
     let without_secret = |mut config: Config| {
         config.http.secret = None;
         config.health.http.clear();
-        config.database = Database::Sqlite;
+        config.database = Database::Temporary;
         config
     };
     assert_eq!(without_secret(again.config.clone()), without_secret(first.config.clone()));

@@ -27,7 +27,7 @@ fn variables_override_and_leave_the_other_defaults() {
     assert_eq!(config.log.fields["service"], "a: b");
     assert!(!config.storage.delete_enabled);
     assert_eq!(config.validation.index_children, IndexChildren::None);
-    assert_eq!(config.storage.root_directory, Path::new("/h/.local/share/orlop"));
+    assert_eq!(config.storage.place.folder(), Some(Path::new("/h/.local/share/orlop")));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn variables_win_over_the_file_and_narrow_ones_over_wide_ones() {
     assert_eq!(config.http.secret, None, "the wide variable replaced the section");
     assert_eq!(config.log.level, Level::Info, "an empty variable means the default");
     assert_eq!(config.log.fields["a"], "1");
-    assert_eq!(config.storage.root_directory, Path::new("/d"));
+    assert_eq!(config.storage.place.folder(), Some(Path::new("/d")));
 }
 
 #[test]
@@ -234,5 +234,5 @@ fn no_variable_opens_the_registry_by_accident() {
 fn a_driver_that_one_variable_names_is_not_lost_to_the_next() {
     let variables = [("REGISTRY_STORAGE", "inmemory"), ("REGISTRY_STORAGE_DELETE_ENABLED", "true")];
     let loaded = load(None, &variables).unwrap();
-    assert!(loaded.unsupported[0].starts_with("REGISTRY_STORAGE: storage.inmemory comes with"));
+    assert_eq!(loaded.config.storage.place, Place::Memory);
 }
