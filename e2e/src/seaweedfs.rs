@@ -1,0 +1,81 @@
+//! `SeaweedFS`, an object store that speaks S3, in one process.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::Daemon;
+use crate::scenario::{Stage, wait_until};
+
+const ACCESS_KEY: &str = "AKTEST";
+const SECRET_KEY: &str = "secret-of-the-test";
+const BUCKET: &str = "registry";
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A server with an empty bucket. It ends with this.
+pub(crate) struct SeaweedFs {
+    _process: Daemon,
+    url: String,
+}
+
+impl SeaweedFs {
+    pub(crate) fn start(stage: &Stage) -> Result<Self> {
+        let identities = serde_json::json!({"identities": [{
+            "name": "test",
+            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }]});
+        let config = stage.file("seaweedfs.json", identities.to_string())?;
+        let data = stage.folder("seaweedfs")?;
+        let [master, volume, filer, port] = free_ports()?;
+        let process = stage.daemon("weed", "weed", |command| {
+            command
+                .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=40"])
+                .args(["-master.volumeSizeLimitMB=256", "-master.telemetry=false"])
+                .arg(format!("-dir={}", data.display()))
+                .arg(format!("-s3.config={}", config.display()))
+                .arg(format!("-s3.port={port}"))
+                .arg(format!("-master.port={master}"))
+                .arg(format!("-volume.port={volume}"))
+                .arg(format!("-filer.port={filer}"))
+                .current_dir(&data);
+        })?;
+        let url = format!("http://127.0.0.1:{port}");
+        let server = Self { _process: process, url };
+        wait_until(START_LIMIT, || server.make_bucket(stage))?;
+        Ok(server)
+    }
+
+    /// What a registry needs to keep its content in a folder of the bucket.
+    pub(crate) fn environment(&self, folder: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("REGISTRY_STORAGE_S3_BUCKET", BUCKET.to_owned()),
+            ("REGISTRY_STORAGE_S3_REGION", "us-east-1".to_owned()),
+            ("REGISTRY_STORAGE_S3_REGIONENDPOINT", self.url.clone()),
+            ("REGISTRY_STORAGE_S3_ACCESSKEY", ACCESS_KEY.to_owned()),
+            ("REGISTRY_STORAGE_S3_SECRETKEY", SECRET_KEY.to_owned()),
+            ("REGISTRY_STORAGE_S3_SECURE", "false".to_owned()),
+            ("REGISTRY_STORAGE_S3_ROOTDIRECTORY", format!("/{folder}")),
+        ]
+    }
+
+    fn make_bucket(&self, stage: &Stage) -> Result<()> {
+        let curl = stage.client("curl").args(["--silent", "--fail", "--request", "PUT"]);
+        curl.args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
+            .args(["--user", &format!("{ACCESS_KEY}:{SECRET_KEY}")])
+            .arg(format!("{}/{BUCKET}", self.url))
+            .succeed()?;
+        Ok(())
+    }
+}
+
+/// Each has a neighbour 10,000 above it that is free, too: the server talks to itself there.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = 20_000 + u16::try_from(std::process::id() % 15_000)?;
+    let ports = (first..first + 10_000).filter(|port| is_free(*port) && is_free(*port + 10_000));
+    let ports = ports.take(N).collect::<Vec<_>>();
+    ports.try_into().ok().context("no free ports")
+}
