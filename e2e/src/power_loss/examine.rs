@@ -15,7 +15,7 @@ use crate::http::{sha256, with_query};
 use crate::pusher::arrived;
 use crate::random::Random;
 use crate::registry::{Registry, Setup};
-use crate::scenario::Stage;
+use crate::scenario::{Stage, Store};
 
 /// Trees are looked at by so many threads.
 const EXAMINERS: usize = 2;
@@ -54,7 +54,7 @@ impl History {
         stage.client("mount").args(["-t", "tmpfs", "-o", ROOM, "tmpfs"]).arg(&folder).succeed()?;
         let binary = rebooting(stage)?;
         let machines: Vec<Stage> = (0..EXAMINERS)
-            .map(|_| Stage::new(&binary, stage.remaining()?))
+            .map(|_| Stage::new(&binary, stage.remaining()?, Store::Folder))
             .collect::<Result<_>>()?;
         let facts: Vec<Fact> = self.events.iter().filter_map(acknowledged).collect();
         let (queue, trees) = sync_channel::<Tree>(2 * EXAMINERS);
