@@ -52,26 +52,26 @@ struct Shared {
 impl FileSystem {
     /// Opens the store at `root`, making its folders where they are missing.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let above = create_root(root)?;
-        let uploads = layout::uploads(root);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&uploads)
-            .map_err(|error| Error::new("create", &uploads, error))?;
-        let shards = create_shards(root)?;
-        // Also if they were there: whoever made them may have died before this.
-        let folders = shards.ancestors().take_while(|folder| folder.starts_with(root));
-        sync_at_once(folders.chain(above))?;
+        prepare(root)?;
         Ok(Self::open_existing(root))
+    }
+
+    /// The same for a store that other servers use at the same time, perhaps on other machines.
+    /// Nothing is left for later: what one of them has not synced, no other one can.
+    pub fn open_shared(root: &Path) -> Result<Self, Error> {
+        prepare(root)?;
+        Ok(Self::with(root, None))
     }
 
     /// The store at `root`, as it is: for looking at it.
     pub fn open_existing(root: &Path) -> Self {
+        Self::with(root, Placed::new(&layout::shards(root), &layout::uploads(root)))
+    }
+
+    fn with(root: &Path, placed: Option<Placed>) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map(|id| id.trim().to_owned())
             .unwrap_or_default();
-        let placed = Placed::new(&layout::shards(root), &layout::uploads(root));
         let open_files = OpenFiles::new();
         Self { shared: Arc::new(Shared { root: root.to_owned(), boot, open_files, placed }) }
     }
@@ -79,6 +79,21 @@ impl FileSystem {
     fn upload_path(&self, upload: UploadId) -> PathBuf {
         layout::uploads(&self.shared.root).join(upload.to_string())
     }
+}
+
+/// Makes the folders that are missing.
+fn prepare(root: &Path) -> Result<(), Error> {
+    let above = create_root(root)?;
+    let uploads = layout::uploads(root);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&uploads)
+        .map_err(|error| Error::new("create", &uploads, error))?;
+    let shards = create_shards(root)?;
+    // Also if they were there: whoever made them may have died before this.
+    let folders = shards.ancestors().take_while(|folder| folder.starts_with(root));
+    sync_at_once(folders.chain(above))
 }
 
 impl Blobs for FileSystem {

@@ -103,3 +103,16 @@ async fn uploads_in_progress_are_private() {
     let mode = std::fs::metadata(folder.path().join("orlop/uploads")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
+
+#[tokio::test]
+async fn a_shared_store_leaves_nothing_for_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileSystem::open_shared(folder.path()).unwrap();
+    blobs::conformance::run(&store).await.unwrap();
+    let content = bytes::Bytes::from_static(b"small");
+    let digest = oci::Digest::sha256(&content);
+    let stored = store.put(&digest, content.clone()).await.unwrap();
+    assert!(stored.unsynced.is_none());
+    let restored = store.restore(&digest, content).await.unwrap();
+    assert!(restored.unsynced.is_none());
+}

@@ -25,12 +25,19 @@ pub enum ErrorKind {
     Other,
     /// The database can be read, but not written.
     ReadOnly,
+    /// The database can not be reached, or not used, at present; it may be soon.
+    Unavailable,
 }
 
 impl Error {
     /// An error of `kind` that explains itself with `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
+    }
+
+    /// What happened, without saying that it was the database.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// What a caller can do about it.
@@ -77,12 +84,33 @@ impl From<tokio_postgres::Error> for Error {
             ) => ErrorKind::Conflict,
             Some(&SqlState::DISK_FULL) => ErrorKind::Full,
             Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => ErrorKind::ReadOnly,
+            Some(
+                &SqlState::ADMIN_SHUTDOWN
+                | &SqlState::CRASH_SHUTDOWN
+                | &SqlState::CANNOT_CONNECT_NOW
+                | &SqlState::TOO_MANY_CONNECTIONS,
+            ) => ErrorKind::Unavailable,
+            None if error.is_closed() || has_io_source(&error) => ErrorKind::Unavailable,
             _ => ErrorKind::Other,
         };
-        let message = match error.as_db_error() {
-            Some(db) => format!("{error}: {}", db.message()),
-            None => error.to_string(),
-        };
-        Self::new(kind, message)
+        Self::new(kind, describe(&error))
     }
+}
+
+fn has_io_source(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+/// The error and what caused it. PostgreSQL's own words are enough where it has some.
+fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return format!("{} ({})", error.message(), error.code().code());
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -18,6 +18,7 @@
 pub mod adoption;
 pub mod blobs;
 pub mod conformance;
+mod copy;
 mod error;
 pub mod garbage;
 pub mod journal;
@@ -26,9 +27,14 @@ mod migrate;
 pub mod repositories;
 pub mod settings;
 mod sql;
+mod status;
+mod tables;
 pub mod tags;
 pub mod uploads;
 
+pub use copy::CopyProgress;
 pub use error::{Error, ErrorKind};
 pub(crate) use sql::size as sql_size;
-pub use sql::{Durability, Metadata, Retry, Tx, TxFuture};
+pub use sql::{Address, Durability, Metadata, Presence, Retry, Role, Tx, TxFuture};
+pub(crate) use sql::{Row, Value};
+pub use status::Status;

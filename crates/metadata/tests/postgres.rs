@@ -1,14 +1,21 @@
 //! PostgreSQL passes the suite. Starts a server of its own, which must be installed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use metadata::Metadata;
+use metadata::{
+    Address, CopyProgress, Durability, Error, ErrorKind, Metadata, Presence, Role, repositories,
+    settings,
+};
 use tokio_postgres::NoTls;
 
 /// `nobody` on Debian. PostgreSQL refuses to run as root.
@@ -27,74 +34,364 @@ async fn passes_the_suite() {
 async fn servers_that_start_at_once_make_one_schema() {
     let server = Server::start();
     server.connect().await;
-    let config = server.url("postgres");
-    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let client = server.client("postgres").await;
     client.batch_execute("CREATE DATABASE fresh").await.unwrap();
     let config = server.url("fresh");
     let opening = (0..8).map(|_| {
         let config = config.clone();
-        tokio::spawn(async move { Metadata::open_postgres(&config).await })
+        tokio::spawn(async move { Metadata::open_postgres(&config.parse().unwrap()).await })
     });
     for opened in opening.collect::<Vec<_>>() {
         opened.await.unwrap().unwrap().ping().await.unwrap();
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_bridged() {
+    let mut server = Server::start();
+    let metadata = server.connect().await;
+    let presence = metadata.enter(Role::Server).await.unwrap().unwrap();
+    for crash in [false, true] {
+        let writers = (0..4).map(|writer| {
+            let metadata = metadata.clone();
+            tokio::spawn(async move {
+                for number in 0..200 {
+                    let name = format!("w{writer}/{crash}/n{number}");
+                    // Nobody knows what became of a commit that the crash has interrupted. It
+                    // may be repeated, as a client does.
+                    if let Err(error) = make(&metadata, &name).await {
+                        assert!(error.to_string().contains("may have happened"), "{error}");
+                        make(&metadata, &name).await.unwrap();
+                    }
+                    assert!(is_there(&metadata, &name).await.unwrap(), "{name}");
+                }
+            })
+        });
+        let writers = writers.collect::<Vec<_>>();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.stop(if crash { "immediate" } else { "fast" });
+        server.start_again();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        for writer in 0..4 {
+            for number in 0..200 {
+                let name = format!("w{writer}/{crash}/n{number}");
+                assert!(is_there(&metadata, &name).await.unwrap(), "{name} is lost");
+            }
+        }
+    }
+    let lost = tokio::time::timeout(Duration::from_secs(8), presence.lost()).await;
+    assert!(lost.is_err(), "nobody was alone with it meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stays_away_is_an_error_in_time() {
+    let mut server = Server::start();
+    let metadata = server.connect().await;
+    server.stop("fast");
+    let started = Instant::now();
+    let error = make(&metadata, "a/b").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    // Those who come later hear of it at once.
+    let started = Instant::now();
+    let error = metadata.ping().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    server.start_again();
+    server.connect().await;
+    metadata.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pool_has_an_end() {
+    let server = Server::start();
+    server.connect().await;
+    let address: Address = server.url("postgres").parse().unwrap();
+    let metadata = Metadata::open_postgres(&address.with_connections(2)).await.unwrap();
+    let reading = (0..20).map(|_| {
+        let metadata = metadata.clone();
+        tokio::spawn(async move { metadata.ping().await })
+    });
+    for read in reading.collect::<Vec<_>>() {
+        read.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_and_commands_that_must_be_alone() {
+    let server = Server::start();
+    let first = server.connect().await;
+    let second = server.connect().await;
+    let serving = first.enter(Role::Server).await.unwrap().unwrap();
+    let beside = second.enter(Role::Server).await.unwrap().unwrap();
+    let command = server.connect().await;
+    assert!(command.enter(Role::Alone).await.unwrap().is_none(), "servers run");
+    drop(beside);
+    drop(second);
+
+    // The connection that shows that it runs is cut, and the command comes first.
+    let alone = cut_and_enter(&server, &command).await;
+    assert!(second_server(&server).await.is_none(), "a command runs");
+    let error = make(&first, "a/b").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    make(&command, "a/c").await.unwrap();
+    drop(alone);
+    tokio::time::timeout(Duration::from_secs(30), serving.lost()).await.unwrap();
+    make(&first, "a/b").await.unwrap_err();
+    assert!(second_server(&server).await.is_some());
+}
+
+async fn second_server(server: &Server) -> Option<Presence> {
+    server.connect().await.enter(Role::Server).await.unwrap()
+}
+
+async fn cut_and_enter(server: &Server, command: &Metadata) -> Presence {
+    let client = server.client("postgres").await;
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks \
+               WHERE locktype = 'advisory' AND mode = 'ShareLock'";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        client.batch_execute(cut).await.unwrap();
+        if let Some(alone) = command.enter(Role::Alone).await.unwrap() {
+            return alone;
+        }
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_program_goes_on_beside_a_newer_one_that_says_so() {
+    let server = Server::start();
+    let older = server.connect().await;
+    let newer = server.client("postgres").await;
+    let known = older.status().await.unwrap().known;
+    newer
+        .batch_execute(&format!(
+            "BEGIN; ALTER TABLE blobs ADD COLUMN news TEXT; \
+             ALTER TABLE tags ALTER COLUMN updated_at SET DEFAULT 0; \
+             INSERT INTO migrations (version) VALUES ({}); COMMIT",
+            known + 1
+        ))
+        .await
+        .unwrap();
+    make(&older, "a/b").await.unwrap();
+    assert!(is_there(&older, "a/b").await.unwrap());
+    server.connect().await;
+    let status = older.status().await.unwrap();
+    assert_eq!((status.schema, status.compatible), (known + 1, known));
+
+    let breaking = format!("UPDATE settings SET value = '{}' WHERE name = 'compatible'", known + 1);
+    newer.batch_execute(&breaking).await.unwrap();
+    let address = server.url("postgres").parse().unwrap();
+    let error = Metadata::open_postgres(&address).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_to_and_fro_is_the_same() {
+    let server = Server::start();
+    server.connect().await;
+    let folder = tempfile::tempdir().unwrap();
+    let source = Metadata::open_sqlite(&folder.path().join("a")).await.unwrap();
+    metadata::conformance::run(&source).await.unwrap();
+    for number in 0..1200 {
+        make(&source, &format!("copy/n{number}")).await.unwrap();
+    }
+    let id = store_id(&source).await;
+
+    server.client("postgres").await.batch_execute("CREATE DATABASE copy").await.unwrap();
+    let address: Address = server.url("copy").parse().unwrap();
+    let target = Metadata::open_postgres_for_copy(&address).await.unwrap();
+    // Cut short, it is nothing that can be used, and goes on later.
+    let progress = Arc::new(CopyProgress::default());
+    let cut = {
+        let (source, target, progress) = (source.clone(), target.clone(), Arc::clone(&progress));
+        tokio::spawn(async move { source.copy_into(&target, &progress).await })
+    };
+    while progress.done.load(Ordering::Relaxed) < 600 {
+        tokio::task::yield_now().await;
+    }
+    cut.abort();
+    assert!(cut.await.is_err());
+    let error = Metadata::open_postgres(&address).await.err().unwrap();
+    assert!(error.to_string().contains("orlop db copy"), "{error}");
+    let progress = CopyProgress::default();
+    let rows = source.copy_into(&target, &progress).await.unwrap();
+    assert!(rows > 1200);
+    assert_eq!(progress.done.load(Ordering::Relaxed), 2 * rows);
+    let copied = Metadata::open_postgres(&address).await.unwrap();
+    assert_eq!(store_id(&copied).await, id);
+    // Numbers go on.
+    make(&copied, "copy/new").await.unwrap();
+    let error = source.copy_into(&target, &progress).await.unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+
+    let back = Metadata::open_sqlite_for_copy(&folder.path().join("b")).await.unwrap();
+    assert_eq!(copied.copy_into(&back, &CopyProgress::default()).await.unwrap(), rows + 1);
+    let back = Metadata::open_sqlite(&folder.path().join("b")).await.unwrap();
+    assert_eq!(store_id(&back).await, id);
+    assert!(
+        is_there(&back, "copy/n77").await.unwrap() && is_there(&back, "copy/new").await.unwrap()
+    );
+    make(&back, "copy/newer").await.unwrap();
+    let (mut left, mut right) = (back.status().await.unwrap(), copied.status().await.unwrap());
+    left.tables.retain(|(table, _)| table != "repositories");
+    right.tables.retain(|(table, _)| table != "repositories");
+    assert_eq!(left.tables, right.tables);
+    assert_eq!(back.check_structure().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_as_the_url_asks_for_it() {
+    let server = Server::start_with_tls();
+    server.connect().await;
+    let client = server.client("postgres").await;
+    client.batch_execute("CREATE ROLE ada LOGIN SUPERUSER PASSWORD 'w@rd'").await.unwrap();
+    let authority = server.folder.path().join("server.crt");
+    let authority = authority.to_str().unwrap();
+    let other = server.folder.path().join("other.crt");
+    fs::write(&other, certificate("localhost").0).unwrap();
+    let other = other.to_str().unwrap();
+    for (host, query, works) in [
+        ("127.0.0.1", "sslmode=prefer".to_owned(), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={authority}"), true),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={authority}"), true),
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={authority}"), false),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={other}"), false),
+        ("localhost", "sslmode=verify-full".to_owned(), false),
+        ("127.0.0.1", "sslmode=disable".to_owned(), false),
+    ] {
+        let port = server.port;
+        let url = format!("postgres://ada:w%40rd@{host}:{port}/postgres?{query}");
+        let started = Instant::now();
+        let opened = Metadata::open_postgres(&url.parse().unwrap()).await;
+        assert_eq!(opened.is_ok(), works, "{host} {query}: {:?}", opened.err());
+        assert!(started.elapsed() < Duration::from_secs(20), "{host} {query}");
+        if let Err(error) = opened {
+            assert!(!error.to_string().contains("w@rd"), "{error}");
+        }
+    }
+}
+
+async fn make(metadata: &Metadata, name: &str) -> Result<(), Error> {
+    let name = name.parse::<oci::RepositoryName>().unwrap();
+    let made = metadata
+        .write(Durability::Power, name, |tx, name| Box::pin(repositories::ensure(tx, name, 1)));
+    made.await.map(drop)
+}
+
+async fn is_there(metadata: &Metadata, name: &str) -> Result<bool, Error> {
+    let name = name.parse::<oci::RepositoryName>().unwrap();
+    let found = metadata.read(&name, |tx, name| Box::pin(repositories::find(tx, name))).await;
+    Ok(found?.is_some())
+}
+
+async fn store_id(metadata: &Metadata) -> String {
+    let id = metadata.read(&(), |tx, ()| Box::pin(settings::get(tx, settings::STORE_ID))).await;
+    id.unwrap().unwrap()
+}
+
+/// One that has signed itself, and its key, as PEM.
+fn certificate(name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
 struct Server {
     process: Child,
     port: u16,
     folder: tempfile::TempDir,
+    options: Vec<String>,
 }
 
 impl Server {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Who comes without TLS must be `orlop`.
+    fn start_with_tls() -> Self {
+        let (certificate, key) = certificate("localhost");
+        Self::start_with(&[
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("hba", "host all orlop all trust\nhostssl all all all scram-sha-256\n".to_owned()),
+        ])
+    }
+
+    fn start_with(files: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let data = folder.path().join("data");
         fs::create_dir(&data).unwrap();
-        let root = fs::metadata(folder.path())
-            .map(|folder| std::os::unix::fs::MetadataExt::uid(&folder))
-            .unwrap()
-            == 0;
-        if root {
+        if is_root() {
             chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let programs = programs();
-        let initialised = command(&programs.join("initdb"), root)
+        let initialised = command("initdb")
             .args(["--auth=trust", "--no-sync", "--username=orlop", "--pgdata"])
             .arg(&data)
             .output()
             .unwrap();
         assert!(initialised.status.success(), "{}", String::from_utf8_lossy(&initialised.stderr));
-
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let process = command(&programs.join("postgres"), root)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", &format!("port={port}"), "-D"])
-            .arg(&data)
-            .stderr(log)
-            .spawn()
+        let mut options = vec![format!("port={port}")];
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            let path = path.display();
+            match *name {
+                "server.crt" => options.extend(["ssl=on".into(), format!("ssl_cert_file={path}")]),
+                "server.key" => options.push(format!("ssl_key_file={path}")),
+                _ => options.push(format!("hba_file={path}")),
+            }
+        }
+        let process = run(folder.path(), &options);
+        Self { process, port, folder, options }
+    }
+
+    /// Stops as `pg_ctl stop -m` does, and waits for its end.
+    fn stop(&mut self, mode: &str) {
+        let stopped = command("pg_ctl")
+            .args(["stop", "-m", mode, "-D"])
+            .arg(self.folder.path().join("data"))
+            .status()
             .unwrap();
-        Self { process, port, folder }
+        assert!(stopped.success());
+        self.process.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.process = run(self.folder.path(), &self.options);
     }
 
     fn url(&self, database: &str) -> String {
         format!("postgres://orlop@127.0.0.1:{}/{database}", self.port)
     }
 
+    async fn client(&self, database: &str) -> tokio_postgres::Client {
+        let config = self.url(database);
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Waits until the server has started.
     async fn connect(&self) -> Metadata {
-        let url = self.url("postgres");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match Metadata::open_postgres(&url).await {
-                Ok(metadata) => return metadata,
-                Err(error) if Instant::now() > deadline => {
-                    let log = fs::read_to_string(self.folder.path().join("log"));
-                    panic!("{error}\n{}", log.unwrap_or_default());
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        match Metadata::open_postgres(&self.url("postgres").parse().unwrap()).await {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                let log = fs::read_to_string(self.folder.path().join("log"));
+                panic!("{error}\n{}", log.unwrap_or_default());
             }
         }
     }
@@ -107,10 +404,27 @@ impl Drop for Server {
     }
 }
 
-fn command(program: &Path, root: bool) -> Command {
-    let mut command = Command::new(program);
+fn run(folder: &Path, options: &[String]) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
+    command("postgres")
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(options.iter().flat_map(|option| ["-c", option]))
+        .arg("-D")
+        .arg(folder.join("data"))
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// A program of the server, as somebody that it runs for.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(programs().join(program));
     command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
-    if root {
+    if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
     command

@@ -152,6 +152,7 @@ impl From<RegistryError> for Error {
             RegistryError::Metadata(error) => match error.kind() {
                 MetadataErrorKind::Full => full(&error),
                 MetadataErrorKind::ReadOnly | MetadataErrorKind::Io => read_only(&error),
+                MetadataErrorKind::Unavailable | MetadataErrorKind::Conflict => away(&error),
                 _ => internal(&error),
             },
             RegistryError::PreconditionFailed { current } => {
@@ -258,6 +259,12 @@ fn full(error: &dyn std::fmt::Display) -> Error {
 fn read_only(error: &dyn std::fmt::Display) -> Error {
     tracing::error!(%error, "the data folder can not be written");
     Error::new(ErrorCode::Unavailable, "the registry can not write its data at present")
+}
+
+fn away(error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "the database can not be used");
+    Error::new(ErrorCode::Unavailable, "the registry can not use its database at present")
+        .with_header(header::RETRY_AFTER, "1".to_owned())
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Error {

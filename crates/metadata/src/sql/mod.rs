@@ -1,6 +1,7 @@
 //! Statements, values and transactions, whichever engine runs them.
 
 mod postgres;
+mod presence;
 mod sqlite;
 mod value;
 
@@ -8,10 +9,13 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Instrument;
 
-use crate::{Error, ErrorKind, migrate};
+use crate::{Error, ErrorKind, migrate, tables};
+pub use postgres::Address;
+pub use presence::{Presence, Role};
 pub(crate) use value::{Row, Value, size};
 
 /// How often a transaction that lost against others is run again before its caller hears of it.
@@ -45,9 +49,17 @@ impl Metadata {
     /// Opens the SQLite database at `path`, or makes it (readable by its owner only), and brings
     /// its schema up to date.
     ///
-    /// Fails with [`ErrorKind::Damaged`] if the file is something else, is broken, or was written
-    /// by a newer version. The cost does not grow with the database.
+    /// Fails with [`ErrorKind::Damaged`] if the file is something else, is broken, can only be used
+    /// by newer versions, or holds a copy that was cut short. The cost does not grow with the
+    /// database.
     pub async fn open_sqlite(path: &Path) -> Result<Self, Error> {
+        let metadata = Self::open_sqlite_for_copy(path).await?;
+        metadata.read(&(), |tx, ()| Box::pin(migrate::check_whole(tx))).await?;
+        Ok(metadata)
+    }
+
+    /// The same for what is to become a copy of another database ([`Self::copy_into`]).
+    pub async fn open_sqlite_for_copy(path: &Path) -> Result<Self, Error> {
         let database = sqlite::Database::open(path)?;
         let metadata = Self { engine: Engine::Sqlite(Arc::new(database)) };
         metadata.migrate().await?;
@@ -59,19 +71,78 @@ impl Metadata {
     /// Fails with [`ErrorKind::Damaged`] as [`Self::open_sqlite`] does, and if the database was
     /// written by an older version, because it is not brought up to date.
     pub async fn open_sqlite_read_only(path: &Path) -> Result<Self, Error> {
-        let database = sqlite::Database::open_read_only(path)?;
-        let metadata = Self { engine: Engine::Sqlite(Arc::new(database)) };
-        metadata.read(&(), |tx, ()| Box::pin(migrate::check(tx))).await?;
+        let metadata = Self::look_at_sqlite(path)?;
+        metadata.check_schema().await?;
         Ok(metadata)
     }
 
-    /// Connects to PostgreSQL (15 or newer) and brings the schema up to date. `config` is a
-    /// `postgres://` URL or a `key=value` text.
-    pub async fn open_postgres(config: &str) -> Result<Self, Error> {
-        let database = postgres::Database::connect(config).await?;
-        let metadata = Self { engine: Engine::Postgres(Arc::new(database)) };
+    /// The same whatever its schema is: only [`Self::status`] is sure to work.
+    pub fn look_at_sqlite(path: &Path) -> Result<Self, Error> {
+        let database = sqlite::Database::open_read_only(path)?;
+        Ok(Self { engine: Engine::Sqlite(Arc::new(database)) })
+    }
+
+    /// Connects to PostgreSQL (15 or newer) and brings the schema up to date. Waits half a minute
+    /// for a server that is starting.
+    pub async fn open_postgres(address: &Address) -> Result<Self, Error> {
+        let metadata = Self::open_postgres_for_copy(address).await?;
+        metadata.read(&(), |tx, ()| Box::pin(migrate::check_whole(tx))).await?;
+        Ok(metadata)
+    }
+
+    /// The same for what is to become a copy of another database ([`Self::copy_into`]).
+    pub async fn open_postgres_for_copy(address: &Address) -> Result<Self, Error> {
+        let metadata = Self::look_at_postgres(address).await?;
         metadata.migrate().await?;
         Ok(metadata)
+    }
+
+    /// Connects to PostgreSQL as [`Self::open_postgres`] does, but leaves the schema as it is.
+    ///
+    /// Fails with [`ErrorKind::Damaged`] if this program can not use that.
+    pub async fn open_postgres_as_is(address: &Address) -> Result<Self, Error> {
+        let metadata = Self::look_at_postgres(address).await?;
+        if metadata.status_of_schema().await?.version == 0 {
+            let message = "there is no registry in it: `orlop db migrate` makes its tables";
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
+        metadata.check_schema().await?;
+        Ok(metadata)
+    }
+
+    /// The same whatever its schema is: only [`Self::status`] and [`Self::has_schema`] are sure to
+    /// work.
+    pub async fn look_at_postgres(address: &Address) -> Result<Self, Error> {
+        let database = postgres::Database::connect(address.clone()).await?;
+        Ok(Self { engine: Engine::Postgres(Arc::new(database)) })
+    }
+
+    /// Whether there are tables of Orlop, of whatever version.
+    pub async fn has_schema(&self) -> Result<bool, Error> {
+        Ok(self.status_of_schema().await?.version > 0)
+    }
+
+    async fn status_of_schema(&self) -> Result<migrate::Schema, Error> {
+        self.read(&(), |tx, ()| {
+            Box::pin(async move {
+                let there = tables::names(tx).await?;
+                if there.iter().any(|name| name == "migrations") {
+                    return migrate::schema(tx).await;
+                }
+                Ok(migrate::Schema { version: 0, compatible: 0 })
+            })
+        })
+        .await
+    }
+
+    async fn check_schema(&self) -> Result<(), Error> {
+        self.read(&(), |tx, ()| {
+            Box::pin(async move {
+                migrate::check(tx).await?;
+                migrate::check_whole(tx).await
+            })
+        })
+        .await
     }
 
     /// Runs `function` on a snapshot. It must only read.
@@ -105,14 +176,8 @@ impl Metadata {
                 database.give_back(tx);
                 result
             }
-            Engine::Postgres(database) => {
-                let mut tx = database.connection().await?;
-                tx.statement("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-                let result = function(&mut tx, input).await;
-                tx.statement("COMMIT").await?;
-                database.give_back(tx);
-                result
-            }
+            // Boxed, as most futures hold one, and most registries use SQLite.
+            Engine::Postgres(database) => Box::pin(database.read(input, function)).await,
         }
     }
 
@@ -155,13 +220,7 @@ impl Metadata {
         match &self.engine {
             Engine::Sqlite(database) => database.write(durability, input, function).await,
             Engine::Postgres(database) => {
-                for _ in 1..MAX_ATTEMPTS {
-                    match database.write(durability, &input, &function).await {
-                        Err(error) if error.is_conflict() => tokio::task::yield_now().await,
-                        done => return done,
-                    }
-                }
-                database.write(durability, &input, &function).await
+                Box::pin(write_to_postgres(database, durability, &input, &function)).await
             }
         }
     }
@@ -213,8 +272,44 @@ impl Metadata {
         }
     }
 
+    /// Whoever uses the database needs no right to change its tables if they are as they should be.
     async fn migrate(&self) -> Result<(), Error> {
+        if self.check_schema().await.is_ok() {
+            return Ok(());
+        }
         self.write(Durability::Power, (), |tx, ()| Box::pin(migrate::run(tx))).await
+    }
+}
+
+/// Runs a transaction until it has not lost against others.
+async fn write_to_postgres<I, T, E, F>(
+    database: &postgres::Database,
+    durability: Durability,
+    input: &I,
+    function: &F,
+) -> Result<T, E>
+where
+    I: Send + Sync + 'static,
+    E: From<Error> + Retry,
+    F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E>,
+{
+    for attempt in 1..MAX_ATTEMPTS {
+        match database.write(durability, input, function).await {
+            Err(error) if error.is_conflict() => yield_to_others(attempt).await,
+            done => return done,
+        }
+    }
+    database.write(durability, input, function).await
+}
+
+/// Lets those win that a transaction has lost against `attempt` times, longer each time.
+async fn yield_to_others(attempt: u32) {
+    let random = u64::from(uuid::Uuid::now_v7().as_fields().1 ^ uuid::Uuid::now_v7().as_fields().2);
+    let limit = u64::from(attempt.min(10)) * 500;
+    if attempt < 3 {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(Duration::from_micros(random % limit)).await;
     }
 }
 
@@ -286,6 +381,10 @@ impl Tx {
             Connection::Sqlite(connection) => connection.statement(sql),
             Connection::Postgres(connection) => connection.statement(sql).await,
         }
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.connection, Connection::Postgres(_))
     }
 
     /// The words that the two engines spell differently.

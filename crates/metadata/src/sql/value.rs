@@ -14,10 +14,14 @@ pub(crate) enum Value {
 }
 
 /// One row of an answer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Row(pub(super) Vec<Value>);
 
 impl Row {
+    pub(crate) fn values(&self) -> &[Value] {
+        &self.0
+    }
+
     pub(crate) fn integer(&self, column: usize) -> Result<i64, Error> {
         match self.0.get(column) {
             Some(Value::Integer(value)) => Ok(*value),

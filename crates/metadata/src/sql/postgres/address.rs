@@ -1,0 +1,231 @@
+//! Where a PostgreSQL database is, and how to get there.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+use super::tls::{Authorities, Tls};
+use crate::{Error, ErrorKind};
+
+/// What a URL begins with.
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+
+/// Connections in use at once, if nothing else is said.
+const CONNECTIONS: usize = 16;
+
+/// How long one host may take to answer, if the URL does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When a connection on which nothing happens is looked after. (The system's two hours are the
+/// default of `tokio-postgres`.)
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const SYSTEM_KEEPALIVE_IDLE: Duration = Duration::from_hours(2);
+
+/// How long what was sent may stay without a sign that it arrived.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The address of a PostgreSQL database, out of a URL of libpq's form:
+/// `postgres://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]…]/DATABASE[?NAME=VALUE[&…]]`.
+///
+/// `sslmode` and `sslrootcert` mean what they mean to libpq, except that without `sslrootcert` the
+/// authorities of the system are trusted. Without a password in it, the variable `PGPASSWORD`
+/// counts. It is shown without its password.
+#[derive(Clone)]
+pub struct Address {
+    pub(super) config: Config,
+    pub(super) tls: Tls,
+    pub(super) connections: usize,
+}
+
+impl Address {
+    /// Whether `text` has the scheme of such a URL.
+    pub fn is_one(text: &str) -> bool {
+        SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+    }
+
+    /// The same with another limit of connections that are in use at once; at least one.
+    #[must_use]
+    pub fn with_connections(self, connections: usize) -> Self {
+        Self { connections: connections.max(1), ..self }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    /// Fails with a message that does not repeat the URL.
+    fn from_str(url: &str) -> Result<Self, Error> {
+        if !Self::is_one(url) {
+            return Err(wrong("it begins with postgres:// or postgresql://"));
+        }
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut mode, mut authorities) = (None, None);
+        let mut others = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("sslmode", value)) => mode = Some(value.to_owned()),
+                Some(("sslrootcert", value)) => authorities = Some(decode(value)?),
+                _ => others.push(pair),
+            }
+        }
+        let mut config = format!("{place}?{}", others.join("&")).parse::<Config>()?;
+        for host in config.get_hosts() {
+            if let Host::Tcp(name) = host
+                && (name.contains('@') || name.is_empty())
+            {
+                return Err(wrong("a host without @ (write %40 for one in the password)"));
+            }
+        }
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(wrong("a host"));
+        }
+        let authorities = match authorities.as_deref() {
+            None => None,
+            Some("system") => Some(Authorities::System),
+            Some(path) => Some(Authorities::File(path.into())),
+        };
+        let tls = Tls::new(mode.as_deref(), authorities)?;
+        config.ssl_mode(match (&tls, mode.as_deref()) {
+            (_, Some("disable")) => SslMode::Disable,
+            (Tls::Unverified, None | Some("prefer" | "allow")) => SslMode::Prefer,
+            _ => SslMode::Require,
+        });
+        set_limits(&mut config);
+        if config.get_password().is_none()
+            && let Some(password) = std::env::var_os("PGPASSWORD")
+        {
+            config.password(password.as_encoded_bytes());
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("orlop");
+        }
+        Ok(Self { config, tls, connections: CONNECTIONS })
+    }
+}
+
+/// A server that is gone must be noticed before those who wait give up.
+fn set_limits(config: &mut Config) {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_keepalives_idle() == SYSTEM_KEEPALIVE_IDLE {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(Duration::from_secs(10));
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(3);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(USER_TIMEOUT);
+    }
+}
+
+/// Takes the `%XX` out of a value.
+fn decode(value: &str) -> Result<String, Error> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        bytes.push(if byte == b'%' {
+            let decoded =
+                digit().zip(digit()).and_then(|(high, low)| (high * 16 + low).try_into().ok());
+            decoded.ok_or_else(|| wrong("two hexadecimal digits behind each %"))?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| wrong("UTF-8"))
+}
+
+pub(super) fn wrong(expected: &str) -> Error {
+    let message = format!("the URL of PostgreSQL is not understood: expected {expected}");
+    Error::new(ErrorKind::Other, message)
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://")?;
+        if let Some(user) = self.config.get_user() {
+            write!(f, "{user}@")?;
+        }
+        let ports = self.config.get_ports();
+        for (index, host) in self.config.get_hosts().iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match host {
+                Host::Tcp(host) if host.contains(':') => write!(f, "[{host}]")?,
+                Host::Tcp(host) => f.write_str(host)?,
+                Host::Unix(path) => write!(f, "{}", path.display())?,
+            }
+            if let Some(port) = ports.get(index).or(ports.first()).filter(|port| **port != 5432) {
+                write!(f, ":{port}")?;
+            }
+        }
+        write!(f, "/{}", self.config.get_dbname().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address, String> {
+        url.parse().map_err(|error: Error| error.to_string())
+    }
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("postgres://ada:w%40rd@db/orlop", "postgres://ada@db/orlop"),
+            ("postgresql://ada@db:6543/orlop?sslmode=disable", "postgres://ada@db:6543/orlop"),
+            ("postgres://ada@a:1,b:2/orlop", "postgres://ada@a:1,b:2/orlop"),
+            ("postgres://ada@%2Frun%2Fpg/orlop", "postgres:///run/pg"),
+        ] {
+            let address = parse(url).unwrap();
+            assert!(address.to_string().starts_with(shown) || url.contains("%2F"), "{address}");
+            assert!(!format!("{address:?}").contains("w@rd"));
+        }
+        for url in [
+            "mysql://h/d",
+            "postgres://u:secret@x@h/d",
+            "postgres://",
+            "postgres://u@h/d?x=secret",
+            "postgres://u:secret@h:port/d",
+            "postgres://u@h/d?sslmode=secret",
+        ] {
+            let error = parse(url).unwrap_err();
+            assert!(error.contains("PostgreSQL") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tls_is_as_libpq_means_it() {
+        for (query, ssl, verified) in [
+            ("", SslMode::Prefer, false),
+            ("sslmode=disable", SslMode::Disable, false),
+            ("sslmode=prefer", SslMode::Prefer, false),
+            ("sslmode=require", SslMode::Require, false),
+            ("sslmode=require&sslrootcert=%2Fca.pem", SslMode::Require, true),
+            ("sslmode=verify-ca&sslrootcert=/ca.pem", SslMode::Require, true),
+            ("sslmode=verify-full&connect_timeout=3", SslMode::Require, true),
+            ("sslrootcert=system", SslMode::Require, true),
+        ] {
+            let address = parse(&format!("postgres://u@h/d?{query}")).unwrap();
+            assert_eq!(address.config.get_ssl_mode(), ssl, "{query}");
+            assert_eq!(!matches!(address.tls, Tls::Unverified), verified, "{query}");
+        }
+        assert!(parse("postgres://u@h/d?sslmode=prefer&sslrootcert=system").is_err());
+    }
+}

@@ -1,0 +1,386 @@
+//! PostgreSQL: transactions at SERIALIZABLE, run again when they lose against others.
+//!
+//! The isolation level makes every transaction function correct as written: if two of them
+//! together would do what neither alone could, one is told to run again.
+//!
+//! A connection that breaks is replaced, and what ran on it is run again. Only a `COMMIT` whose
+//! answer was lost is different: it may have happened. Then the server is asked about the
+//! transaction. If it says that it was rolled back, it is run again; else the caller hears that
+//! nobody knows. ("Committed" is not believed: after a crash a server may give the number of a
+//! transaction that was lost to another one.)
+
+mod address;
+mod connection;
+mod tls;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::{Durability, Tx, TxFuture};
+use crate::{Error, ErrorKind};
+pub use address::Address;
+pub(super) use connection::Connection;
+
+pub(super) const DIALECT: &[(&str, &str)] = &[
+    ("{ID}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+    ("{TEXT}", "TEXT COLLATE \"C\""),
+    ("{BYTES}", "BYTEA"),
+];
+
+/// The oldest server that is good enough.
+const OLDEST: u32 = 15;
+
+/// How long a transaction waits for a connection while others have them all.
+const POOL_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a server may be away before those who need it hear of it. A restart takes less.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same when a program starts: the server may be starting, too.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first wait for a server that is away, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) struct Database {
+    address: Address,
+    tls: tls::MakeTls,
+    idle: Mutex<Vec<Tx>>,
+    permits: Arc<Semaphore>,
+    /// Since when no connection could be made.
+    away_since: Mutex<Option<Instant>>,
+    /// What writes expect in the setting of [`super::presence`].
+    fence: Mutex<Option<String>>,
+    /// Nothing may be written any more.
+    pub(super) is_fenced: AtomicBool,
+}
+
+/// How one run of a transaction ended.
+enum Attempt<T, E> {
+    Done(Result<T, E>),
+    /// The connection broke, and nothing of it happened.
+    Again(E),
+}
+
+impl Database {
+    pub(super) async fn connect(address: Address) -> Result<Self, Error> {
+        let tls = address.tls.connector()?;
+        let permits = Arc::new(Semaphore::new(address.connections));
+        let database = Self {
+            address,
+            tls,
+            idle: Mutex::default(),
+            permits,
+            away_since: Mutex::default(),
+            fence: Mutex::default(),
+            is_fenced: AtomicBool::new(false),
+        };
+        let first = database.connect_patiently(None, START_PATIENCE).await?;
+        drop(first);
+        Ok(database)
+    }
+
+    /// A connection of one's own: an idle one, or a new one. If it is not given back it closes,
+    /// and PostgreSQL rolls back what it was doing.
+    pub(super) async fn connection(&self) -> Result<Tx, Error> {
+        let permit = timeout(POOL_WAIT, Arc::clone(&self.permits).acquire_owned());
+        let Ok(Ok(permit)) = permit.await else {
+            let message = format!(
+                "all {} connections to PostgreSQL have been in use for {POOL_WAIT:?}",
+                self.address.connections
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        };
+        while let Some(mut tx) = self.take_idle() {
+            if let super::Connection::Postgres(connection) = &mut tx.connection
+                && !connection.is_spent()
+            {
+                connection.permit = Some(permit);
+                return Ok(tx);
+            }
+        }
+        let connection = self.connect_patiently(Some(permit), PATIENCE).await?;
+        Ok(Tx { connection: super::Connection::Postgres(connection) })
+    }
+
+    /// A new connection. Waits for a server that is away, unless it has been so for longer than
+    /// `patience`.
+    pub(super) async fn connect_patiently(
+        &self,
+        permit: Option<OwnedSemaphorePermit>,
+        patience: Duration,
+    ) -> Result<Connection, Error> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let error = match self.connect_once().await {
+                Ok(mut connection) => {
+                    connection.permit = permit;
+                    *self.away_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return Ok(connection);
+                }
+                Err(error) => error,
+            };
+            if error.kind() != ErrorKind::Unavailable {
+                return Err(Error::new(ErrorKind::Unavailable, error.message()));
+            }
+            let (since, is_news) = self.away_since();
+            if is_news {
+                tracing::warn!(%error, "PostgreSQL is away: waiting for it");
+            }
+            if since.elapsed() + wait > patience {
+                return Err(error);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// A connection beside those of the pool.
+    pub(super) async fn connect_for_long(&self) -> Result<Connection, Error> {
+        self.connect_patiently(None, PATIENCE).await
+    }
+
+    /// Since when the server is away, and whether nobody knew.
+    fn away_since(&self) -> (Instant, bool) {
+        let mut since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = since.is_none();
+        (*since.get_or_insert_with(Instant::now), is_news)
+    }
+
+    /// A new connection. [`ErrorKind::Unavailable`] if it makes sense to try again.
+    async fn connect_once(&self) -> Result<Connection, Error> {
+        let connecting = self.address.config.connect(self.tls.clone());
+        let (client, driver) = connecting.await.map_err(|error| {
+            let passes = connection::is_broken(&error);
+            let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Other };
+            let error = Error::from(error);
+            Error::new(kind, format!("cannot connect to {}: {}", self.address, error.message()))
+        })?;
+        let version = driver.parameter("server_version").unwrap_or_default().to_owned();
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                let error = Error::from(error);
+                tracing::debug!(%error, "connection to PostgreSQL lost");
+            }
+        });
+        let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        if major.parse::<u32>().is_ok_and(|major| major < OLDEST) {
+            let message = format!(
+                "{} is PostgreSQL {version}: expected {OLDEST} or newer, so upgrade it",
+                self.address
+            );
+            return Err(Error::new(ErrorKind::Other, message));
+        }
+        Ok(Connection::new(client, None))
+    }
+
+    fn give_back(&self, mut tx: Tx) {
+        if let super::Connection::Postgres(connection) = &mut tx.connection
+            && !connection.is_spent()
+        {
+            let permit = connection.permit.take();
+            self.idle().push(tx);
+            drop(permit);
+        }
+    }
+
+    fn take_idle(&self) -> Option<Tx> {
+        self.idle().pop()
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Tx>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What breaks one connection has broken others, too.
+    fn forget_idle(&self) {
+        let forgotten = std::mem::take(&mut *self.idle());
+        drop(forgotten);
+    }
+
+    pub(super) fn set_fence(&self, value: String) {
+        *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    pub(super) async fn read<I, T, E, F>(&self, input: &I, function: F) -> Result<T, E>
+    where
+        I: ?Sized + Sync,
+        E: From<Error>,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send,
+    {
+        let mut retries = Retries::begin();
+        loop {
+            let mut tx = self.connection().await?;
+            with(&mut tx, Connection::begin_reading);
+            let result = function(&mut tx, input).await;
+            if !with(&mut tx, |connection| connection.is_spent()) {
+                with(&mut tx, Connection::end_reading);
+                self.give_back(tx);
+                return result;
+            }
+            drop(tx);
+            self.forget_idle();
+            if !retries.wait().await {
+                return result;
+            }
+        }
+    }
+
+    pub(super) async fn write<I, T, E, F>(
+        &self,
+        durability: Durability,
+        input: &I,
+        function: &F,
+    ) -> Result<T, E>
+    where
+        I: Send + Sync + 'static,
+        E: From<Error>,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E>,
+    {
+        let mut retries = Retries::begin();
+        loop {
+            match self.attempt(durability, input, function).await {
+                Attempt::Done(result) => return result,
+                Attempt::Again(error) => {
+                    self.forget_idle();
+                    if !retries.wait().await {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt<I, T, E, F>(
+        &self,
+        durability: Durability,
+        input: &I,
+        function: &F,
+    ) -> Attempt<T, E>
+    where
+        E: From<Error>,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E>,
+    {
+        let mut tx = match self.connection().await {
+            Ok(tx) => tx,
+            Err(error) => return Attempt::Done(Err(error.into())),
+        };
+        let id = match self.begin(&mut tx, durability).await {
+            Ok(id) => id,
+            Err(error) => return self.failed(tx, error.into()).await,
+        };
+        let value = match function(&mut tx, input).await {
+            Ok(value) => value,
+            Err(error) => return self.failed(tx, error).await,
+        };
+        match tx.statement("COMMIT").await {
+            Ok(()) => {
+                self.give_back(tx);
+                Attempt::Done(Ok(value))
+            }
+            Err(error) if with(&mut tx, |connection| connection.is_spent()) => {
+                drop(tx);
+                self.forget_idle();
+                if self.was_rolled_back(&id).await {
+                    return Attempt::Again(error.into());
+                }
+                let message = "the connection was lost at the end of a transaction, and it may \
+                               have happened or not";
+                Attempt::Done(Err(Error::new(ErrorKind::Unavailable, message).into()))
+            }
+            Err(error) => {
+                self.give_back(tx);
+                Attempt::Done(Err(error.into()))
+            }
+        }
+    }
+
+    /// Begins to write: the transaction's number.
+    async fn begin(&self, tx: &mut Tx, durability: Durability) -> Result<String, Error> {
+        let super::Connection::Postgres(connection) = &mut tx.connection else {
+            return Err(Error::new(ErrorKind::Other, "not a connection to PostgreSQL"));
+        };
+        let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let begin = match durability {
+            Durability::Power => "BEGIN ISOLATION LEVEL SERIALIZABLE;",
+            Durability::Process => {
+                "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL synchronous_commit = off;"
+            }
+        };
+        let Some(fence) = fence else {
+            let row =
+                connection.simple_row(&format!("{begin} SELECT pg_current_xact_id()")).await?;
+            return Ok(row.get(0).unwrap_or_default().to_owned());
+        };
+        let look = super::presence::LOOK;
+        let begin = format!("{begin} SELECT pg_current_xact_id(), ({look})");
+        let row = connection.simple_row(&begin).await?;
+        if row.get(1).unwrap_or_default() != fence || self.is_fenced.load(Ordering::Relaxed) {
+            return Err(super::presence::fenced());
+        }
+        Ok(row.get(0).unwrap_or_default().to_owned())
+    }
+
+    /// What comes of a transaction that has not got to its end.
+    async fn failed<T, E>(&self, mut tx: Tx, error: E) -> Attempt<T, E> {
+        if with(&mut tx, |connection| connection.is_spent()) {
+            return Attempt::Again(error);
+        }
+        if tx.statement("ROLLBACK").await.is_ok() {
+            self.give_back(tx);
+        }
+        Attempt::Done(Err(error))
+    }
+
+    /// Whether the server says of the transaction with this number that it was rolled back.
+    async fn was_rolled_back(&self, id: &str) -> bool {
+        let started = Instant::now();
+        let Ok(id) = id.parse::<u64>() else { return false };
+        while started.elapsed() < PATIENCE {
+            let Ok(mut connection) = self.connect_patiently(None, PATIENCE).await else {
+                return false;
+            };
+            let look = format!("SELECT pg_xact_status('{id}'::xid8)");
+            match connection.simple_row(&look).await {
+                Ok(row) if row.get(0) == Some("aborted") => return true,
+                Ok(row) if row.get(0) == Some("in progress") => {}
+                Err(_) if connection.is_spent() => {}
+                _ => return false,
+            }
+            tokio::time::sleep(FIRST_WAIT).await;
+        }
+        false
+    }
+}
+
+/// When a transaction whose connection broke is run again: at once, then more and more rarely.
+struct Retries {
+    begun: Instant,
+    wait: Duration,
+}
+
+impl Retries {
+    fn begin() -> Self {
+        Self { begun: Instant::now(), wait: Duration::ZERO }
+    }
+
+    /// False if it has been tried for long enough.
+    async fn wait(&mut self) -> bool {
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
+        self.begun.elapsed() < PATIENCE
+    }
+}
+
+/// Every connection here is one to PostgreSQL.
+fn with<T: Default>(tx: &mut Tx, work: impl FnOnce(&mut Connection) -> T) -> T {
+    match &mut tx.connection {
+        super::Connection::Postgres(connection) => work(connection),
+        super::Connection::Sqlite(_) => T::default(),
+    }
+}
