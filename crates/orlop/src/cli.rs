@@ -48,6 +48,8 @@ pub(crate) enum DataCommand {
     Import(Import),
     Export(Export),
     GarbageCollect(GarbageCollect),
+    #[command(subcommand)]
+    Db(DbCommand),
 }
 
 /// Start the registry
@@ -187,6 +189,58 @@ pub(crate) struct GarbageCollect {
     pub(crate) quiet: bool,
 }
 
+/// Look after the database
+///
+/// It keeps the facts: names, tags, manifests. It is a SQLite file below the data folder, or with
+/// `database.url` PostgreSQL.
+#[derive(Debug, Subcommand)]
+#[command(after_long_help = DATABASES)]
+pub(crate) enum DbCommand {
+    /// Say what the database is, which version its tables have, and how much is in it
+    ///
+    /// Servers may run.
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Bring the tables up to date, as `orlop serve` does when it starts
+    ///
+    /// On PostgreSQL, servers of the version before may run.
+    Migrate {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    Copy(DbCopy),
+}
+
+/// Copy everything from SQLite to PostgreSQL or back
+///
+/// The target must be empty. Every row is compared in the end. Cut short, it goes on where it was.
+/// No server may be running on either of them.
+#[derive(Debug, Args)]
+pub(crate) struct DbCopy {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+
+    /// Where the facts are: a postgres:// URL, a SQLite file, or its data folder; else the SQLite
+    /// file below the configured data folder
+    #[arg(long, value_name = "URL|FILE")]
+    pub(crate) from: Option<String>,
+
+    /// Where they are to be; else `database.url` of the configuration
+    #[arg(long, value_name = "URL|FILE")]
+    pub(crate) to: Option<String>,
+}
+
+impl DbCommand {
+    pub(crate) fn config(&self) -> &ConfigFile {
+        match self {
+            Self::Status { config } | Self::Migrate { config } => config,
+            Self::Copy(copy) => &copy.config,
+        }
+    }
+}
+
 /// Look at the configuration
 ///
 /// All of it: the file, the REGISTRY_* variables and the defaults, as `orlop serve` would see them
@@ -312,6 +366,7 @@ Environment variables (each key of CONFIG has one; the variable wins):
   REGISTRY_HTTP_DEBUG_ADDR                     none (else: health and metrics)
   REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY    /var/lib/registry   see above
   REGISTRY_STORAGE_DELETE_ENABLED              false               true
+  REGISTRY_DATABASE_URL                        none (a SQLite file in the data folder)
   REGISTRY_LOG_LEVEL                           info (error, warn, info, debug)
   REGISTRY_LOG_FORMATTER                       text (text, json, logstash)
   REGISTRY_LOG_ACCESSLOG_DISABLED              false
@@ -349,6 +404,18 @@ Examples:
       Store all that `orlop export --to /media/disk/bundle` has written elsewhere.
 
 The variables of `orlop serve` count here too. More: docs/migrate.md, docs/bundles.md";
+
+const DATABASES: &str = "\
+Examples:
+  orlop db status config.yml      What is there?
+  orlop db migrate config.yml     Bring it up to date before a new version starts
+
+  REGISTRY_DATABASE_URL=postgres://orlop:PASSWORD@db/orlop orlop db copy config.yml
+      Move from the SQLite file to PostgreSQL.
+  orlop db copy --from postgres://orlop@db/orlop --to /srv/registry/orlop/metadata.sqlite
+      Move back. The password may be in PGPASSWORD.
+
+The variables of `orlop serve` count here too. More: docs/database.md";
 
 const EXPORTING: &str = "\
 Examples:
@@ -453,6 +520,8 @@ mod tests {
             "orlop export --to a --image b@sha256:00",
             "orlop export --to a --inventory b",
             "orlop export --to a --dry-run",
+            "orlop db",
+            "orlop db copy --from",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -10,7 +10,7 @@ use registry::{Adoption, AdoptionProgress, Garbage, Registry};
 use crate::cli::GarbageCollect;
 use crate::config::Config;
 use crate::import::{count, say};
-use crate::store;
+use crate::{database, store};
 
 /// Repositories whose links are read at once.
 const PARALLEL: usize = 16;
@@ -60,7 +60,7 @@ async fn collect(config: &Config, untagged: bool) -> anyhow::Result<Garbage> {
 /// Says what would be removed. That must not begin to take over repositories of registry:2, which
 /// from then on would not count any more.
 async fn rehearse(config: &Config, untagged: bool) -> anyhow::Result<Garbage> {
-    if !store::exists(config)? {
+    if !database::exists(config).await? {
         let rehearsal = store::rehearse(config).await?;
         adopt(&rehearsal.registry).await?;
         return Ok(rehearsal.registry.collect_garbage(untagged, true).await?);

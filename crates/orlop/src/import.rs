@@ -13,7 +13,7 @@ use registry::{Adoption, AdoptionFinding, AdoptionProgress, Registry};
 use crate::cli::Import;
 use crate::config::Config;
 use crate::progress::{seconds, watch};
-use crate::{store, transfer};
+use crate::{database, store, transfer};
 
 /// Repositories that are read at once: enough that the database always has something to write.
 const PARALLEL: usize = 128;
@@ -63,7 +63,7 @@ async fn already_imported(registry: &Registry) -> anyhow::Result<ExitCode> {
 
 async fn survey(config: &Config, again: bool) -> anyhow::Result<ExitCode> {
     let mut since = None;
-    if store::exists(config)? {
+    if database::exists(config).await? {
         let registry = store::open_read_only(config).await?;
         since = registry.adopted_at().await?;
         if since.is_some() && !again {

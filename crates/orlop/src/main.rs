@@ -10,6 +10,8 @@ mod check;
 mod cli;
 mod config;
 mod config_command;
+mod database;
+mod db;
 mod export;
 mod garbage_collect;
 mod generate;
@@ -67,6 +69,7 @@ fn run_on_data(command: &DataCommand) -> anyhow::Result<ExitCode> {
         DataCommand::Import(import) => (&import.config, Mode::Lenient),
         DataCommand::Export(export) => (&export.config, Mode::Lenient),
         DataCommand::GarbageCollect(collect) => (&collect.config, Mode::Lenient),
+        DataCommand::Db(command) => (command.config(), Mode::Lenient),
     };
     let path = config.path();
     if path.is_none() && arguments::is_distribution(std::env::args_os().next().as_deref()) {
@@ -108,5 +111,6 @@ async fn dispatch(
         DataCommand::Import(import) => import::run(config, import).await,
         DataCommand::Export(export) => export::run(config, export).await,
         DataCommand::GarbageCollect(collect) => garbage_collect::run(config, collect).await,
+        DataCommand::Db(command) => db::run(config, command).await,
     }
 }

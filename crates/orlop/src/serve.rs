@@ -17,7 +17,7 @@ use crate::config::{Config, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
 use crate::traces::Exporter;
-use crate::{access, adoption, cli, purging, store, transport};
+use crate::{access, adoption, cli, database, purging, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -68,7 +68,10 @@ pub(crate) async fn run(
         tokio::spawn(purging::run(registry.clone(), purging));
     }
 
-    signals.run_until_end(&reload).await;
+    let lost = tokio::select! {
+        () = signals.run_until_end(&reload) => false,
+        () = store.database.lost() => true,
+    };
     tracing::info!(limit = ?config.http.drain_timeout, "stopping: running requests may finish");
     if !shutdown.run(config.http.drain_timeout).await {
         tracing::warn!("some requests did not finish in time; their uploads can be resumed");
@@ -86,6 +89,9 @@ pub(crate) async fn run(
         traces.finish().await;
     }
     tracing::info!("stopped");
+    if lost {
+        bail!("{}", database::LOST);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,6 +108,7 @@ fn announce(loaded: &Loaded, listener: &Listener, debug: Option<&Listener>, open
         folder = %config.storage.root_directory.display(),
         deletes = if config.storage.delete_enabled { "on" } else { "off" },
         read_only = config.storage.read_only,
+        database = database::place(config),
         "data"
     );
     if let Some(Ok(address)) = debug.map(Listener::local_addr) {

@@ -1,48 +1,31 @@
-//! The data folder: one database and one blob store, used by one server at a time.
+//! The data folder: one blob store, and the database that belongs to it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use blobs::{Blobs, ErrorKind, FileSystem, Observed};
-use metadata::Metadata;
+use metadata::{Metadata, Role};
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
 use rustix::fs::Access;
 use tempfile::TempDir;
 use web::Metrics;
 
 use crate::config::{self, Config, IndexChildren, Require};
-
-/// Where the database is, below the data folder.
-const DATABASE: &str = "orlop/metadata.sqlite";
+use crate::database::{self, Database, is_there};
 
 /// What the configuration calls this kind of store.
 const DRIVER: &str = "filesystem";
-
-/// Held while a server runs.
-const LOCK: &str = "orlop/lock";
 
 /// What is said when the links that an export wrote are not there any more.
 pub(crate) const LINKS_GONE: &str = "the repositories were handed back to registry:2 by an export, \
     but there are none in docker/registry/v2/repositories now: put that folder back, or start with \
     `orlop serve --no-import` to go on with what the database knows";
 
-/// Somebody else holds the lock of the data folder.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "another server is using the data folder {}: stop it, or choose another folder with \
-     REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", .root.display()
-)]
-pub(crate) struct InUse {
-    root: PathBuf,
-}
-
-/// An open data folder. It is locked until this is dropped.
+/// An open data folder, and the right to use it.
 pub(crate) struct Store {
     pub(crate) registry: Registry,
-    _lock: File,
+    pub(crate) database: Database,
 }
 
 /// A data folder that has no database yet, with a temporary one that goes away with this.
@@ -54,34 +37,42 @@ pub(crate) struct Rehearsal {
 /// Opens the data folder for a server, making what is missing. `metrics` has what is done with
 /// blobs.
 pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Store> {
+    open_as(config, metrics, Role::Server).await
+}
+
+async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Result<Store> {
     let root = &config.storage.root_directory;
     let cannot_use = || format!("cannot use the data folder {}", root.display());
-    let blobs = FileSystem::open(root).with_context(cannot_use)?;
+    let blobs = match config.database {
+        config::Database::Sqlite => FileSystem::open(root),
+        // Others may use the folder, too.
+        config::Database::Postgres { .. } => FileSystem::open_shared(root),
+    };
+    let blobs = blobs.with_context(cannot_use)?;
     match blobs.check_writable().await {
         // What is there can still be pulled.
-        Err(error) if error.kind() == ErrorKind::Full && root.join(DATABASE).is_file() => {
+        Err(error) if error.kind() == ErrorKind::Full && root.join(database::SQLITE).is_file() => {
             tracing::warn!(%error, "no space is left: nothing can be pushed");
         }
         checked => checked.with_context(cannot_use)?,
     }
-    let lock = lock(root)?;
-    let metadata = Metadata::open_sqlite(&root.join(DATABASE)).await?;
+    let database = database::open(config, role).await?;
     let blobs = Observed::new(blobs, metrics.storage(DRIVER));
-    let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
-    belonging(registry.claim_store().await?, root)?;
+    let registry = Registry::new(database.metadata.clone(), Arc::new(blobs), rules(config)?);
+    belonging(registry.claim_store().await?, config)?;
     match registry.replay_journal().await {
         Err(registry::Error::Storage(error)) if error.kind() == ErrorKind::Full => {
             tracing::warn!(%error, "no space is left: what was pushed last is put back later");
         }
         replayed => drop(replayed.context("cannot put back what was pushed last")?),
     }
-    Ok(Store { registry, _lock: lock })
+    Ok(Store { registry, database })
 }
 
 /// Opens the data folder for work that no server may be running beside.
 pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
     expect_folder(config)?;
-    let store = open(config, &Metrics::default()).await?;
+    let store = open_as(config, &Metrics::default(), Role::Alone).await?;
     // Another registry may be given the folder next, and has no journal.
     if let Err(error) = store.registry.trim_journal().await {
         tracing::warn!(%error, "what was pushed last is not synced yet");
@@ -100,7 +91,7 @@ pub(crate) async fn rehearse(config: &Config) -> anyhow::Result<Rehearsal> {
     let metadata = Metadata::open_sqlite(&folder.path().join("metadata.sqlite")).await?;
     let blobs = FileSystem::open_existing(root);
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
-    belonging(registry.store_owner().await?, root)?;
+    belonging(registry.store_owner().await?, config)?;
     Ok(Rehearsal { registry, _folder: folder })
 }
 
@@ -119,16 +110,6 @@ pub(crate) fn spool(config: &Config) -> PathBuf {
     if is_writable { uploads } else { std::env::temp_dir() }
 }
 
-/// Whether there is a database, so that [`open_read_only`] finds one.
-pub(crate) fn exists(config: &Config) -> anyhow::Result<bool> {
-    is_there(&config.storage.root_directory.join(DATABASE))
-}
-
-/// What cannot be looked at may be there.
-fn is_there(path: &Path) -> anyhow::Result<bool> {
-    path.try_exists().with_context(|| format!("cannot look at {}", path.display()))
-}
-
 /// The content of the data folder, to look at it without a database.
 pub(crate) fn content(config: &Config) -> Arc<dyn Blobs> {
     Arc::new(FileSystem::open_existing(&config.storage.root_directory))
@@ -136,15 +117,10 @@ pub(crate) fn content(config: &Config) -> Arc<dyn Blobs> {
 
 /// Opens the data folder to look at it, beside a server that may be running.
 pub(crate) async fn open_read_only(config: &Config) -> anyhow::Result<Registry> {
-    let root = &config.storage.root_directory;
-    let database = root.join(DATABASE);
-    if !is_there(&database)? {
-        bail!("there is no registry in {}: expected {DATABASE} below it", root.display());
-    }
-    let metadata = Metadata::open_sqlite_read_only(&database).await?;
-    let blobs = FileSystem::open_existing(root);
+    let metadata = database::open_read_only(config).await?;
+    let blobs = FileSystem::open_existing(&config.storage.root_directory);
     let registry = Registry::new(metadata, Arc::new(blobs), rules(config)?);
-    belonging(registry.store_owner().await?, root)?;
+    belonging(registry.store_owner().await?, config)?;
     Ok(registry)
 }
 
@@ -174,33 +150,16 @@ fn class(name: &str) -> Class {
     if name.eq_ignore_ascii_case("plugin") { Class::Plugin } else { Class::Image }
 }
 
-fn lock(root: &Path) -> anyhow::Result<File> {
-    let path = root.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(InUse { root: root.to_owned() }.into()),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
-        }
-    }
-}
-
 /// Fails if database and store do not belong together.
-fn belonging(owner: Owner, root: &Path) -> anyhow::Result<()> {
+fn belonging(owner: Owner, config: &Config) -> anyhow::Result<()> {
     match owner {
         Owner::Same | Owner::Nobody => Ok(()),
         Owner::Other { store, database } => bail!(
             "the database and the store in {} do not belong together: the store belongs to the \
-             database {store}, and this is {database}, perhaps a new one; put back the database \
-             {DATABASE} that belongs to the store",
-            root.display(),
+             database {store}, and this is {database}, perhaps a new one; {} that belongs to the \
+             store",
+            config.storage.root_directory.display(),
+            database::advice(config),
         ),
     }
 }

@@ -14,10 +14,11 @@ use web::Metrics;
 
 use crate::cli::{Export, Import};
 use crate::config::Config;
+use crate::database::{self, InUse};
 use crate::garbage_collect::finish_adoption;
 use crate::import::{count, say};
 use crate::progress::{seconds, size, watch};
-use crate::store::{self, InUse, Store};
+use crate::store::{self, Store};
 
 /// What to do instead of an import while a server runs.
 const PUSH_INSTEAD: &str = "or push the images to it: `skopeo copy --all oci-archive:FILE:NAME \
@@ -48,7 +49,7 @@ pub(crate) async fn import(
             finish_adoption(&store.registry).await?;
             Some(store.registry.clone())
         }
-        None if store::exists(config)? => Some(store::open_read_only(config).await?),
+        None if database::exists(config).await? => Some(store::open_read_only(config).await?),
         None => None,
     };
     let (path, spool) = (from.to_owned(), store::spool(config));

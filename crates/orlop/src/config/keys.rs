@@ -6,9 +6,9 @@
 
 use super::kind::Kind;
 use Kind::{
-    Address, Authority, Boolean, Duration, Free, Header, Host, HostName, Listen, Network, OneOf,
-    Path, PathOrUrl, Pattern, Period, Prefix, Repositories, Secret, SecretHeader, SignedDuration,
-    Text, Url, UrlPath, Whole,
+    Address, Authority, Boolean, Database, Duration, Free, Header, Host, HostName, Listen, Network,
+    OneOf, Path, PathOrUrl, Pattern, Period, Prefix, Repositories, Secret, SecretHeader,
+    SignedDuration, Text, Url, UrlPath, Whole,
 };
 
 /// A key, or a section of which there is something to say.
@@ -163,6 +163,9 @@ pub(super) static KEYS: &[Key] = &[
     key("storage.oss.secure", Boolean, "true", "HTTPS"),
     key("storage.oss.chunksize", Whole(5 << 20, i64::MAX), "10485760", ""),
     key("storage.oss.rootdirectory", Text, "", "A prefix of all keys"),
+
+    key("database.url", Database, "", "The PostgreSQL that keeps the facts: `postgres://USER:PASSWORD@HOST/DATABASE` ([database.md](database.md)). Without it they are in a SQLite file below the data folder. Only Orlop has it"),
+    key("database.maxconnections", Whole(1, 10_000), "16", "The most connections to PostgreSQL that one server has in use; it holds one more. Only Orlop has it"),
 
     section("auth.none", "Everyone may do everything").optional(),
     section("auth.silly", "For tests: any `Authorization` passes").optional(),

@@ -60,6 +60,8 @@ pub(super) enum Kind {
     Pattern,
     /// An address, or a network as `10.0.0.0/8`.
     Network,
+    /// A `postgres://` URL.
+    Database,
 }
 
 /// The most memory that a regular expression may take.
@@ -99,6 +101,7 @@ impl Kind {
             Self::Header | Self::SecretHeader => is_header_value(text),
             Self::Pattern => pattern(text),
             Self::Network => network(text).is_some(),
+            Self::Database => text.parse::<metadata::Address>().is_ok(),
         }
     }
 
@@ -150,6 +153,9 @@ impl Kind {
                 "a header's value (one line of ASCII), or a list of them".to_owned()
             }
             Self::Pattern => "a regular expression".to_owned(),
+            Self::Database => "the URL of a PostgreSQL database, such as \
+                               postgres://user:password@host:5432/database (docs/database.md)"
+                .to_owned(),
             Self::Network => {
                 "an address or a network, such as 10.0.0.0/8 or fd00::/8, or `unix`".to_owned()
             }
@@ -187,6 +193,7 @@ impl Kind {
             Self::SecretHeader => "header, secret".to_owned(),
             Self::Pattern => "regular expression".to_owned(),
             Self::Network => "address, network or `unix`".to_owned(),
+            Self::Database => "URL, secret".to_owned(),
         }
     }
 
@@ -222,6 +229,7 @@ impl Kind {
             ] }),
             Self::Host | Self::Url => json!({ "type": "string", "pattern": "^https?://" }),
             Self::UrlPath | Self::Prefix => json!({ "type": "string", "pattern": "^/" }),
+            Self::Database => json!({ "type": "string", "pattern": "^postgres(ql)?://" }),
             // Editors take `0123` for a number where a text is meant.
             Self::Text | Self::Secret => json!({ "type": ["string", "number", "boolean"] }),
             Self::Address
@@ -256,7 +264,7 @@ impl Kind {
 
     /// Whether the value must not be shown.
     pub(super) fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::SecretHeader)
+        matches!(self, Self::Secret | Self::SecretHeader | Self::Database)
     }
 
     /// Whether the names of the section around are names of headers.

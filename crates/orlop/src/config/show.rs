@@ -97,6 +97,7 @@ fn list_item(shape: Option<&Shape>, node: &Node) -> Vec<String> {
 /// The text without what must not be seen.
 fn shown(text: &str, kind: Kind) -> String {
     match kind {
+        Kind::Database => without_query(&without_password(text)),
         _ if kind.is_secret() => MASK.to_owned(),
         Kind::Free => MASK.to_owned(),
         Kind::Url | Kind::PathOrUrl => without_query(&without_password(text)),
@@ -160,6 +161,8 @@ mod tests {
         assert_eq!(shown("https://h/p?key=word", Kind::PathOrUrl), "https://h/p?********");
         assert_eq!(shown("/a?b", Kind::PathOrUrl), "/a?b");
         assert_eq!(shown("a@b", Kind::Text), "a@b");
+        let url = "postgres://ada:word@h/d?sslmode=require";
+        assert_eq!(shown(url, Kind::Database), "postgres://********@h/d?********");
         assert_eq!(shown("x", Kind::Secret), "********");
     }
 }

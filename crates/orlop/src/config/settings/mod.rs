@@ -1,6 +1,7 @@
 //! From the tree to typed settings, for what the server acts on.
 
 mod auth;
+mod database;
 mod health;
 mod http;
 mod log;
@@ -11,6 +12,7 @@ mod validation;
 use std::fmt;
 
 pub(crate) use auth::{Action, Auth, Authenticator, Jwks, Rule, Token, User};
+pub(crate) use database::Database;
 pub(crate) use health::{Health, HttpCheck};
 pub(crate) use http::{Certificate, ClientAuth, Http, Net, Tls, TlsVersion};
 pub(crate) use log::{Formatter, Level, Log};
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     pub(crate) http: Http,
     pub(crate) storage: Storage,
+    pub(crate) database: Database,
     pub(crate) auth: Auth,
     pub(crate) health: Health,
     pub(crate) validation: Validation,
@@ -57,6 +60,7 @@ pub(super) fn read(root: &Node, notes: &mut Notes) -> Result<Config, ConfigError
         log: log::read(&root.section("log"))?,
         http: http::read(&root.section("http"), notes)?,
         storage: storage::read(&root, notes)?,
+        database: database::read(&root.section("database"))?,
         auth: auth::read(&root.section("auth"))?,
         health: health::read(&root.section("health"))?,
         validation: validation::read(&root.section("validation"))?,

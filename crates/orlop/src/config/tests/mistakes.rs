@@ -9,7 +9,7 @@ fn unknown_names_are_warned_of_with_what_was_meant() {
         [
             "c.yml:3:3: http.adr is not a known key and has no effect; did you mean http.addr?",
             "c.yml:4:1: foo is not a known key and has no effect; known are version, log, storage, \
-             auth, middleware, http, notifications, redis, health, catalog, tags, proxy, \
+             database, auth, middleware, http, notifications, redis, health, catalog, tags, proxy, \
              validation, policy",
         ]
     );
@@ -84,6 +84,9 @@ fn wrong_values_name_place_key_expected_and_found() {
         ("http: {debug: {addr: x}}", "http.debug.addr"),
         ("http: {debug: {prometheus: {path: m}}}", "http.debug.prometheus.path"),
         ("catalog: {maxentries: many}", "catalog.maxentries"),
+        ("database: {url: 'mysql://u:hunter2@h/d'}", "database.url"),
+        ("database: {url: 'postgres://u@h/d?sslmode=perhaps'}", "database.url"),
+        ("database: {maxconnections: 0}", "database.maxconnections"),
         (
             "storage: {maintenance: {uploadpurging: {age: 0}}}",
             "storage.maintenance.uploadpurging.age",
@@ -136,6 +139,7 @@ fn wrong_values_name_place_key_expected_and_found() {
     ] {
         let message = refusal(lines);
         assert!(message.contains(&format!(": {key}: expected ")), "{lines}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
     }
     assert_eq!(
         load(None, &[("REGISTRY_LOG_LEVEL", "loud")]).unwrap_err(),

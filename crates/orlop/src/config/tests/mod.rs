@@ -116,6 +116,7 @@ fn without_a_file_the_registry_is_for_this_user() {
                 redirect: true,
                 middleware: Vec::new(),
             },
+            database: Database::Sqlite,
             auth: Auth { authenticator: Authenticator::None, rules: Vec::new() },
             health: Health { storage: None, files: Vec::new(), http: Vec::new(), tcp: Vec::new() },
             validation: Validation {

@@ -316,3 +316,17 @@ policy: {repository: {classes: [image]}}
     assert_eq!(config.repository_classes, ["image"]);
     assert_eq!(clean("validation: {disabled: true}").validation.urls, None);
 }
+
+#[test]
+fn the_database() {
+    let config = clean("database: {url: 'postgresql://u:p@h/d', maxconnections: 4}");
+    let Database::Postgres { url, max_connections } = &config.database else { panic!("SQLite") };
+    assert_eq!((url.expose(), *max_connections), ("postgresql://u:p@h/d", 4));
+    assert!(!format!("{config:?}").contains("u:p@"), "{config:?}");
+    assert_eq!(clean("").database, Database::Sqlite);
+    let url = [("REGISTRY_DATABASE_URL", "postgres://h/d")];
+    let config = load(None, &url).unwrap().config;
+    assert_eq!(config.database.address().unwrap().unwrap().to_string(), "postgres://h/d");
+    let unset = load(None, &[("REGISTRY_DATABASE_URL", "")]).unwrap().config;
+    assert_eq!(unset.database, Database::Sqlite);
+}

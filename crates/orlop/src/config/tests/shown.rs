@@ -17,6 +17,7 @@ health:
   http:
     - uri: http://ada:hunter2@h/
       headers: {Authorization: [Basic hunter2]}
+database: {url: postgres://ada:hunter2@db/orlop?sslmode=require}
 storage:
   gcs:
     bucket: b
@@ -45,7 +46,8 @@ fn each_value_has_its_place_and_no_secret_is_seen() {
         "    path: /p  # c.yml:9:24",
         "    - uri: http://********@h/  # c.yml:12:7",
         "      statuscode: 200  # default",
-        "      private_key: \"********\"  # c.yml:17:19",
+        "  url: \"postgres://********@db/orlop?********\"  # c.yml:14:12",
+        "      private_key: \"********\"  # c.yml:18:19",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
@@ -55,12 +57,14 @@ fn each_value_has_its_place_and_no_secret_is_seen() {
 fn what_is_shown_means_the_same() {
     let text = FILE.replace("hunter2", "x").replace("unknown: x\n", "");
     let text = text.replace("http://ada:x@h/", "http://h/");
+    let text = text.replace("postgres://ada:x@db/orlop?sslmode=require", "postgres://db/orlop");
     let first = load_file(&text, &[]).unwrap();
     let again = load_file(&first.show(), &[]).unwrap();
     assert_eq!(again.warnings, [""; 0]);
     let without_secret = |mut config: Config| {
         config.http.secret = None;
         config.health.http.clear();
+        config.database = Database::Sqlite;
         config
     };
     assert_eq!(without_secret(again.config.clone()), without_secret(first.config.clone()));
