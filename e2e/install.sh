@@ -20,7 +20,7 @@ debian_packages=(
   busybox-static              # the program inside the images
   docker-registry nginx-light # what Orlop is compared with
   haproxy                     # a load balancer; nginx is one too
-  postgresql                  # the second metadata engine
+  postgresql                  # the second home of the facts
   strace                      # records writes and fsyncs for the power-loss test
   openssl apache2-utils       # certificates and signatures, htpasswd
   curl                        # HTTP/2, unix sockets

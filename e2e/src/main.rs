@@ -36,6 +36,7 @@ mod metrics;
 mod migrate;
 mod oras;
 mod podman;
+mod postgres;
 mod power_loss;
 mod proxy;
 mod referrers;
@@ -78,6 +79,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     migrate::SCENARIOS,
     layouts::SCENARIOS,
     garbage_collect::SCENARIOS,
+    postgres::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,
     trouble::SCENARIOS,

@@ -1,0 +1,238 @@
+//! The facts in PostgreSQL: two servers on one folder, a database that
+//! restarts, and the way from SQLite and back.
+
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::http::{Http, sha256};
+use crate::image::{media_type, pseudo_random};
+use crate::process::{Client, Daemon};
+use crate::registry::{Registry, Setup, free_port};
+use crate::scenario::{Scenario, Stage, wait_until};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("postgres: two servers, and a database that restarts", 180, two_servers),
+    Scenario::new("postgres: from SQLite and back", 180, to_and_fro),
+    Scenario::new("postgres: a database that stays away", 120, away),
+];
+
+const REPOSITORY: &str = "team/app";
+
+/// `nobody` on Debian. PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65534;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+fn two_servers(stage: &Stage) -> Result<()> {
+    let mut database = Database::start(stage)?;
+    let setup = database.setup();
+    let mut first = stage.start_registry("store", &setup)?;
+    let mut second = stage.start_registry("store", &setup)?;
+    let refused = first.command(stage, "garbage-collect").fail()?;
+    ensure!(refused.contains("stop all servers"), "{refused}");
+
+    let clients = [first.host.clone(), second.host.clone()].map(|host| {
+        let limit = stage.remaining();
+        std::thread::spawn(move || push_many(&Http::new(&host, limit?), &host))
+    });
+    for mode in [Signal::INT, Signal::QUIT] {
+        let backs = || first.log().matches("PostgreSQL is back").count();
+        let before = backs();
+        database.restart(stage, mode)?;
+        wait_until(START_LIMIT, || {
+            // Both write into this log.
+            ensure!(backs() >= before + 2, "not both servers have found it again");
+            Ok(())
+        })?;
+    }
+    let mut pushed = Vec::new();
+    for client in clients {
+        let done = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+        pushed.extend(done?);
+    }
+    for (tag, digest) in &pushed {
+        for server in [&first, &second] {
+            ensure!(server.http.digest_of(REPOSITORY, tag)? == *digest, "{tag} is another image");
+            server.http.read_whole(REPOSITORY, tag)?;
+        }
+    }
+    first.check(stage)?;
+    first.stop()?;
+    let refused = first.command(stage, "garbage-collect").fail()?;
+    ensure!(refused.contains("stop all servers"), "{refused}");
+    second.stop()?;
+    first.command(stage, "garbage-collect").succeed()?;
+    first.check(stage)?;
+    let status = first.command(stage, "db").arg("status").text()?;
+    ensure!(status.contains("PostgreSQL") && status.contains("up to date"), "{status}");
+    Ok(())
+}
+
+fn to_and_fro(stage: &Stage) -> Result<()> {
+    let database = Database::start(stage)?;
+    let mut sqlite = stage.start_registry("store", &Setup::default())?;
+    let first = push(&sqlite.http, "a layer of the first days", "first")?;
+    let copy = |registry: &Registry, from: &str, to: &str| -> Result<String> {
+        let command = registry.command(stage, "db").arg("copy");
+        let outcome = command.args(["--from", from, "--to", to]).outcome()?;
+        let said = outcome.said();
+        ensure!(outcome.code() == Some(0), "{said}");
+        Ok(said)
+    };
+    let store = stage.path("store").to_string_lossy().into_owned();
+    let refused = sqlite.command(stage, "db").args(["copy", "--to", &database.url]).fail()?;
+    ensure!(refused.contains("another server is using"), "{refused}");
+    sqlite.stop()?;
+    let said = copy(&sqlite, &store, &database.url)?;
+    ensure!(said.contains("found every one of them the same"), "{said}");
+
+    let mut postgres = stage.start_registry("store", &database.setup())?;
+    ensure!(postgres.http.digest_of(REPOSITORY, "first")? == first, "another image");
+    postgres.http.read_whole(REPOSITORY, "first")?;
+    let second = push(&postgres.http, "a layer of later days", "second")?;
+    let refused = sqlite.command(stage, "garbage-collect").fail()?;
+    ensure!(refused.contains("another server is using the data folder"), "{refused}");
+    postgres.stop()?;
+    postgres.check(stage)?;
+    let again = postgres.command(stage, "db").args(["copy", "--from", &store]).fail()?;
+    ensure!(again.contains("in use"), "{again}");
+
+    std::fs::rename(stage.path("store/orlop/metadata.sqlite"), stage.path("old.sqlite"))?;
+    copy(&postgres, &database.url, &store)?;
+    sqlite.restart(stage)?;
+    for (tag, digest) in [("first", first), ("second", second)] {
+        ensure!(sqlite.http.digest_of(REPOSITORY, tag)? == digest, "{tag} is another image");
+        sqlite.http.read_whole(REPOSITORY, tag)?;
+    }
+    push(&sqlite.http, "a layer of the last days", "third")?;
+    sqlite.stop()?;
+    sqlite.check(stage)
+}
+
+fn away(stage: &Stage) -> Result<()> {
+    let mut database = Database::start(stage)?;
+    let mut registry = stage.start_registry("store", &database.setup())?;
+    push(&registry.http, "a layer", "v1")?;
+    database.process.signal(Signal::INT)?;
+    database.process.stop(START_LIMIT)?;
+    let answer = registry.http.get(&format!("/v2/{REPOSITORY}/manifests/v1"))?.expect(503)?;
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    ensure!(body.contains("\"UNAVAILABLE\"") && !body.contains("postgres"), "{body}");
+    ensure!(!registry.log().contains("w@rd"), "the password is in the log");
+    database.process = Database::run(stage, &database.data, database.port)?;
+    wait_until(START_LIMIT, || registry.http.get_manifest(REPOSITORY, "v1")?.expect(200))?;
+    registry.stop()?;
+    registry.check(stage)
+}
+
+/// Images one after another, as a client does that tries again what the registry could not do.
+/// Their tags and digests.
+fn push_many(http: &Http, name: &str) -> Result<Vec<(String, String)>> {
+    let mut pushed = Vec::new();
+    for number in 0..60 {
+        let tag = format!("v{number}-{}", name.replace(':', "-"));
+        let digest = wait_until(START_LIMIT, || push(http, &tag, &tag))?;
+        pushed.push((tag, digest));
+    }
+    Ok(pushed)
+}
+
+/// An image of one layer. Its digest.
+fn push(http: &Http, layer: &str, tag: &str) -> Result<String> {
+    let layer = pseudo_random(layer, 100_000);
+    let blob = |kind: &str, bytes: &[u8]| -> Result<serde_json::Value> {
+        let digest = http.push_blob(REPOSITORY, bytes)?;
+        Ok(json!({"mediaType": kind, "digest": digest, "size": bytes.len()}))
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_MANIFEST,
+        "config": blob(media_type::OCI_CONFIG, b"{}")?,
+        "layers": [blob(media_type::OCI_LAYER_GZIP, &layer)?],
+    });
+    let bytes = manifest.to_string().into_bytes();
+    http.put_manifest(REPOSITORY, tag, media_type::OCI_MANIFEST, &bytes)?.expect(201)?;
+    Ok(sha256(&bytes))
+}
+
+/// A PostgreSQL server of the scenario's own.
+struct Database {
+    process: Daemon,
+    data: PathBuf,
+    port: u16,
+    url: String,
+}
+
+impl Database {
+    fn start(stage: &Stage) -> Result<Self> {
+        // Somebody else is to find the way.
+        std::fs::set_permissions(stage.path(""), std::fs::Permissions::from_mode(0o711))?;
+        let data = stage.folder("postgres")?;
+        chown(&data, Some(NOBODY), Some(NOBODY))?;
+        let initialise = ["--auth=trust", "--no-sync", "--username=orlop", "--pgdata"];
+        let path = data.to_string_lossy();
+        Self::client(stage, "initdb")?.args(initialise).arg(path.as_ref()).succeed()?;
+        let port = free_port()?;
+        let process = Self::run(stage, &data, port)?;
+        let url = format!("postgres://orlop:w%40rd@127.0.0.1:{port}/postgres");
+        Ok(Self { process, data, port, url })
+    }
+
+    fn run(stage: &Stage, data: &Path, port: u16) -> Result<Daemon> {
+        let program = program("postgres")?;
+        let process = stage.daemon("postgres", "setpriv", |command| {
+            let nobody = format!("{NOBODY}");
+            command
+                .args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"])
+                .arg(&program)
+                .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+                .args(["-c", &format!("port={port}"), "-D"])
+                .arg(data);
+        })?;
+        let port = port.to_string();
+        wait_until(START_LIMIT, || {
+            Self::client(stage, "pg_isready")?.args(["-h", "127.0.0.1", "-p", &port]).succeed()
+        })?;
+        Ok(process)
+    }
+
+    /// `INT` is a fast shutdown, `QUIT` an immediate one, which is a crash.
+    fn restart(&mut self, stage: &Stage, mode: Signal) -> Result<()> {
+        self.process.signal(mode)?;
+        wait_until(START_LIMIT, || {
+            let ended = self.process.is_running().is_err();
+            ensure!(ended, "PostgreSQL does not stop");
+            Ok(())
+        })?;
+        self.process = Self::run(stage, &self.data, self.port)?;
+        Ok(())
+    }
+
+    fn client<'a>(stage: &'a Stage, name: &str) -> Result<Client<'a>> {
+        let nobody = NOBODY.to_string();
+        let client = stage.client("setpriv").args(["--reuid", &nobody, "--regid", &nobody]);
+        Ok(client.args(["--clear-groups", "--"]).arg(program(name)?))
+    }
+
+    fn setup(&self) -> Setup<'static> {
+        Setup {
+            environment: vec![
+                ("REGISTRY_DATABASE_URL", self.url.clone()),
+                ("REGISTRY_HTTP_SECRET", "shared by both".to_owned()),
+            ],
+            ..Setup::default()
+        }
+    }
+}
+
+/// Where Debian keeps the newest server's programs.
+fn program(name: &str) -> Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is missing")?;
+    let newest = versions.filter_map(|version| Some(version.ok()?.path())).max();
+    Ok(newest.context("PostgreSQL is missing")?.join("bin").join(name))
+}
