@@ -152,8 +152,13 @@ async fn what_is_not_ours_is_refused() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused() {
+async fn a_newer_schema_is_used_unless_it_is_for_newer_programs_only() {
     let (_folder, path) = changed_by("INSERT INTO migrations (version) VALUES (1000)").await;
+    drop(Metadata::open_sqlite_read_only(&path).await.unwrap());
+    drop(Metadata::open_sqlite(&path).await.unwrap());
+
+    let newer = "UPDATE settings SET value = '1000' WHERE name = 'compatible'";
+    let (_folder, path) = changed_by(newer).await;
     let error = open_error(&path).await;
     assert!(error.to_string().contains("newer version of Orlop"), "{error}");
 }
