@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_adoption.sql"),
     include_str!("../migrations/0003_journal.sql"),
+    include_str!("../migrations/0004_replicas.sql"),
 ];
 
 /// The version of the schema that all of them make.
