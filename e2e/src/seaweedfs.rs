@@ -12,7 +12,7 @@ const ACCESS_KEY: &str = "AKTEST";
 const SECRET_KEY: &str = "secret-of-the-test";
 const BUCKET: &str = "registry";
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// A server with an empty bucket. It ends with this.
 pub(crate) struct SeaweedFs {

@@ -18,6 +18,7 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
     commits_what_was_appended(store).await?;
     resumes_where_it_was_told(store).await?;
     goes_on_with_large_uploads(store).await?;
+    commits_what_was_committed_before(store).await?;
     refuses_to_resume_past_the_end(store).await?;
     replaces_content(store).await?;
     hands_out_what_is_not_synced(store).await?;
@@ -107,6 +108,27 @@ async fn resumes_where_it_was_told(store: &dyn Blobs) -> Outcome {
     let location = upload.commit(digest).await?.location;
     let opened = store.open(&digest, location.as_deref(), 13).await?;
     ensure(read_all(&opened).await? == b"counted twice"[..], "content of a resumed upload")
+}
+
+async fn commits_what_was_committed_before(store: &dyn Blobs) -> Outcome {
+    let content = Bytes::from((0..5_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+    let id = UploadId::now_v7();
+    let size = content.len() as u64;
+    let upload = store.begin(id).await?.append(vec![content.clone()]).await?.flush().await?;
+    let state = upload.state();
+    let digest = Digest::sha256(&content);
+    let _ = upload.commit(digest).await?;
+    // A store may be able to tell that it is done, but never takes it for something else.
+    let again = async |digest: Digest| {
+        let upload = whole(store.resume(id, size, &state).await?)?;
+        Ok::<_, Box<dyn StdError>>(upload.commit(digest).await?.location)
+    };
+    if let Ok(location) = again(digest).await {
+        let opened = store.open(&digest, location.as_deref(), size).await?;
+        ensure(read_all(&opened).await? == content, "content that was committed twice")?;
+    }
+    let other = Digest::sha256(b"something else");
+    ensure(again(other).await.is_err(), "committed as something else")
 }
 
 async fn refuses_to_resume_past_the_end(store: &dyn Blobs) -> Outcome {

@@ -300,7 +300,8 @@ impl Blobs for FileSystem {
         let id = format!("{id}\n");
         blocking(move || {
             let failed = |error| Error::new("write", &path, error);
-            let new = path.with_extension("new");
+            // Several servers may start at once.
+            let new = path.with_extension(format!("new-{}", UploadId::now_v7()));
             let mut file = File::create(&new).map_err(failed)?;
             file.write_all(id.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
             fs::rename(&new, &path).map_err(failed)?;

@@ -4,6 +4,7 @@
 //! does, and checks what a user would notice.
 
 mod adoption;
+mod replicas;
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -13,7 +14,7 @@ use oci::{Digest, Reference, RepositoryName, Tag};
 
 use crate::blobs::NewBlob;
 use crate::manifests::{NewManifest, ReferenceKind};
-use crate::uploads::Upload;
+use crate::uploads::{Turn, Upload};
 use crate::{
     Durability, Error, ErrorKind, Metadata, Tx, blobs, garbage, journal, manifests, repositories,
     settings, tags, uploads,
@@ -41,6 +42,7 @@ pub async fn run(metadata: &Metadata) -> Outcome {
     keeps_settings(metadata).await?;
     keeps_a_journal(metadata).await?;
     adoption::run(metadata).await?;
+    replicas::run(metadata).await?;
     compares_and_sets_once(metadata).await?;
     pushes_one_blob_at_once(metadata).await?;
     creates_one_repository_at_once(metadata).await?;
@@ -276,7 +278,7 @@ async fn lists_referrers(metadata: &Metadata) -> Outcome {
 }
 
 async fn keeps_uploads(metadata: &Metadata) -> Outcome {
-    let state = Upload { received: 0, hash_state: vec![1, 0, 255], store_state: String::new() };
+    let state = Upload { hash_state: vec![1, 0, 255], ..Upload::default() };
     let input = (name("upload")?, state.clone());
     write(metadata, input, |tx, (name, state)| {
         Box::pin(async move {
@@ -294,12 +296,17 @@ async fn keeps_uploads(metadata: &Metadata) -> Outcome {
     };
     ensure(find("upload").await? == Some(state), "as it was created")?;
     ensure(find("elsewhere").await?.is_none(), "not from another repository")?;
-    let later = Upload { received: 7, hash_state: vec![2], store_state: "boot".to_owned() };
+    let later = Upload {
+        received: 7,
+        hash_state: vec![2],
+        store_state: "boot".to_owned(),
+        store_id: "id-7".to_owned(),
+    };
     let saved = write(metadata, later.clone(), |tx, later| {
         Box::pin(async move {
             Ok((
-                uploads::save(tx, "id-1", later, 200).await?,
-                uploads::save(tx, "id-2", later, 200).await?,
+                uploads::save(tx, "id-1", later, &Turn::default(), false, 200).await?,
+                uploads::save(tx, "id-2", later, &Turn::default(), false, 200).await?,
             ))
         })
     })
@@ -323,11 +330,16 @@ async fn keeps_uploads(metadata: &Metadata) -> Outcome {
     ensure(still_idle == (true, false), "idle since its last write")?;
     let deleted = write(metadata, (), |tx, ()| {
         Box::pin(async move {
-            Ok((uploads::delete(tx, "id-1").await?, uploads::exists(tx, "id-1").await?))
+            Ok((
+                uploads::exists(tx, "id-7").await?,
+                uploads::delete(tx, "id-1", &Turn::default()).await?,
+                uploads::exists(tx, "id-1").await?,
+                uploads::exists(tx, "id-7").await?,
+            ))
         })
     })
     .await?;
-    ensure(deleted == (true, false), "deleted")
+    ensure(deleted == (true, true, false, false), "deleted, under both names")
 }
 
 async fn gives_new_ids_to_new_repositories(metadata: &Metadata) -> Outcome {

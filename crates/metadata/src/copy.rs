@@ -45,6 +45,7 @@ impl Metadata {
     /// the end.
     pub async fn copy_into(&self, target: &Self, progress: &CopyProgress) -> Result<u64, Error> {
         let plans = self.plan(target).await?;
+        self.release_uploads().await?;
         target.begin_copy(&self.store_id().await?).await?;
         let mut rows = 0;
         for plan in &plans {
@@ -61,6 +62,17 @@ impl Metadata {
         }
         self.end_copy(target, &plans).await?;
         Ok(rows)
+    }
+
+    /// Nobody writes to uploads while this is used alone, and in the target no server has been.
+    async fn release_uploads(&self) -> Result<(), Error> {
+        self.write(Durability::Process, (), |tx, ()| {
+            Box::pin(async move {
+                tx.execute("UPDATE uploads SET holder = '' WHERE holder <> ''", &[]).await?;
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn plan(&self, target: &Self) -> Result<Vec<Plan>, Error> {
@@ -317,7 +329,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let metadata = Metadata::open_sqlite(&folder.path().join("db")).await.unwrap();
         let mut known: Vec<_> = TABLES.iter().map(|table| table.name).collect();
-        known.extend(["migrations", "settings"]);
+        known.extend(["leases", "migrations", "settings"]);
         known.sort_unstable();
         let there = metadata.read(&(), |tx, ()| Box::pin(tables::names(tx))).await.unwrap();
         assert_eq!(there, known, "a new table must be in `tables::TABLES`");

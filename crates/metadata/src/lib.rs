@@ -7,8 +7,8 @@
 //! its commit fails halfway. It must do nothing but talk to its [`Tx`].
 //!
 //! The functions that talk about one kind of fact live in the module of that name
-//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`journal`], [`adoption`]). A rule that spans several
-//! of them is composed by the caller inside one transaction. All SQL of the project is in this
+//! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`journal`], [`leases`],
+//! [`adoption`]). A rule that spans several of them is composed by the caller inside one transaction. All SQL of the project is in this
 //! crate, and the same texts serve both engines.
 //!
 //! Times are microseconds since the Unix epoch, in UTC.
@@ -22,6 +22,7 @@ mod copy;
 mod error;
 pub mod garbage;
 pub mod journal;
+pub mod leases;
 pub mod manifests;
 mod migrate;
 pub mod repositories;

@@ -2,12 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod support;
+
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,10 +13,8 @@ use metadata::{
     Address, CopyProgress, Durability, Error, ErrorKind, Metadata, Presence, Role, repositories,
     settings,
 };
+use support::Server;
 use tokio_postgres::NoTls;
-
-/// `nobody` on Debian. PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passes_the_suite() {
@@ -34,7 +29,7 @@ async fn passes_the_suite() {
 async fn servers_that_start_at_once_make_one_schema() {
     let server = Server::start();
     server.connect().await;
-    let client = server.client("postgres").await;
+    let client = client(&server, "postgres").await;
     client.batch_execute("CREATE DATABASE fresh").await.unwrap();
     let config = server.url("fresh");
     let opening = (0..8).map(|_| {
@@ -148,7 +143,7 @@ async fn second_server(server: &Server) -> Option<Presence> {
 }
 
 async fn cut_and_enter(server: &Server, command: &Metadata) -> Presence {
-    let client = server.client("postgres").await;
+    let client = client(server, "postgres").await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks \
                WHERE locktype = 'advisory' AND mode = 'ShareLock'";
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -165,7 +160,7 @@ async fn cut_and_enter(server: &Server, command: &Metadata) -> Presence {
 async fn an_older_program_goes_on_beside_a_newer_one_that_says_so() {
     let server = Server::start();
     let older = server.connect().await;
-    let newer = server.client("postgres").await;
+    let newer = client(&server, "postgres").await;
     let known = older.status().await.unwrap().known;
     newer
         .batch_execute(&format!(
@@ -202,7 +197,7 @@ async fn a_copy_to_and_fro_is_the_same() {
     }
     let id = store_id(&source).await;
 
-    server.client("postgres").await.batch_execute("CREATE DATABASE copy").await.unwrap();
+    client(&server, "postgres").await.batch_execute("CREATE DATABASE copy").await.unwrap();
     let address: Address = server.url("copy").parse().unwrap();
     let target = Metadata::open_postgres_for_copy(&address).await.unwrap();
     // Cut short, it is nothing that can be used, and goes on later.
@@ -246,9 +241,9 @@ async fn a_copy_to_and_fro_is_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_as_the_url_asks_for_it() {
-    let server = Server::start_with_tls();
+    let server = start_with_tls();
     server.connect().await;
-    let client = server.client("postgres").await;
+    let client = client(&server, "postgres").await;
     client.batch_execute("CREATE ROLE ada LOGIN SUPERUSER PASSWORD 'w@rd'").await.unwrap();
     let authority = server.folder.path().join("server.crt");
     let authority = authority.to_str().unwrap();
@@ -303,136 +298,19 @@ fn certificate(name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-struct Server {
-    process: Child,
-    port: u16,
-    folder: tempfile::TempDir,
-    options: Vec<String>,
+async fn client(server: &Server, database: &str) -> tokio_postgres::Client {
+    let config = server.url(database);
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
-impl Server {
-    fn start() -> Self {
-        Self::start_with(&[])
-    }
-
-    /// Who comes without TLS must be `orlop`.
-    fn start_with_tls() -> Self {
-        let (certificate, key) = certificate("localhost");
-        Self::start_with(&[
-            ("server.crt", certificate),
-            ("server.key", key),
-            ("hba", "host all orlop all trust\nhostssl all all all scram-sha-256\n".to_owned()),
-        ])
-    }
-
-    fn start_with(files: &[(&str, String)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let data = folder.path().join("data");
-        fs::create_dir(&data).unwrap();
-        if is_root() {
-            chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        let initialised = command("initdb")
-            .args(["--auth=trust", "--no-sync", "--username=orlop", "--pgdata"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(initialised.status.success(), "{}", String::from_utf8_lossy(&initialised.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut options = vec![format!("port={port}")];
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            if is_root() {
-                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-            let path = path.display();
-            match *name {
-                "server.crt" => options.extend(["ssl=on".into(), format!("ssl_cert_file={path}")]),
-                "server.key" => options.push(format!("ssl_key_file={path}")),
-                _ => options.push(format!("hba_file={path}")),
-            }
-        }
-        let process = run(folder.path(), &options);
-        Self { process, port, folder, options }
-    }
-
-    /// Stops as `pg_ctl stop -m` does, and waits for its end.
-    fn stop(&mut self, mode: &str) {
-        let stopped = command("pg_ctl")
-            .args(["stop", "-m", mode, "-D"])
-            .arg(self.folder.path().join("data"))
-            .status()
-            .unwrap();
-        assert!(stopped.success());
-        self.process.wait().unwrap();
-    }
-
-    fn start_again(&mut self) {
-        self.process = run(self.folder.path(), &self.options);
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!("postgres://orlop@127.0.0.1:{}/{database}", self.port)
-    }
-
-    async fn client(&self, database: &str) -> tokio_postgres::Client {
-        let config = self.url(database);
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
-    }
-
-    /// Waits until the server has started.
-    async fn connect(&self) -> Metadata {
-        match Metadata::open_postgres(&self.url("postgres").parse().unwrap()).await {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                let log = fs::read_to_string(self.folder.path().join("log"));
-                panic!("{error}\n{}", log.unwrap_or_default());
-            }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn run(folder: &Path, options: &[String]) -> Child {
-    let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
-    command("postgres")
-        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-        .args(options.iter().flat_map(|option| ["-c", option]))
-        .arg("-D")
-        .arg(folder.join("data"))
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
-/// A program of the server, as somebody that it runs for.
-fn command(program: &str) -> Command {
-    let mut command = Command::new(programs().join(program));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
-    if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    command
-}
-
-/// Where Debian keeps the newest server's programs.
-fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed");
-    let newest = versions.map(|version| version.unwrap().path()).max();
-    newest.expect("PostgreSQL is not installed").join("bin")
+/// Who comes without TLS must be `orlop`.
+fn start_with_tls() -> Server {
+    let (certificate, key) = certificate("localhost");
+    Server::start_with(&[
+        ("server.crt", certificate),
+        ("server.key", key),
+        ("hba", "host all orlop all trust\nhostssl all all all scram-sha-256\n".to_owned()),
+    ])
 }

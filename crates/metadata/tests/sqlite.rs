@@ -90,7 +90,8 @@ async fn a_write_is_run_again_only_if_it_failed_after_a_change() {
                     if *changes {
                         repositories::ensure(tx, &name, 1).await?;
                     }
-                    metadata::uploads::delete(tx, "none").await?;
+                    metadata::uploads::delete(tx, "none", &metadata::uploads::Turn::default())
+                        .await?;
                     Err(Error::new(ErrorKind::Other, "there is no such upload"))
                 })
             })

@@ -7,6 +7,9 @@ use registry::{Purged, Registry};
 
 use crate::config::UploadPurging;
 
+/// What all servers of a database call this.
+const JOB: &str = "upload purging";
+
 /// The longest wait before the first run. Servers that are started together do not all go through
 /// the same store at once.
 const FIRST_WITHIN: Duration = Duration::from_hours(1);
@@ -28,14 +31,15 @@ pub(crate) async fn run(registry: Registry, purging: UploadPurging) {
 async fn once(registry: &Registry, purging: UploadPurging) {
     let age = purging.age.as_secs();
     // Whoever looks after the store wants nobody to write to it.
-    let done = if registry.is_read_only() {
-        Ok(())
-    } else if purging.dry_run {
-        list(registry, age).await
-    } else {
-        remove(registry, age).await
+    if registry.is_read_only() {
+        return;
+    }
+    let job = async {
+        if purging.dry_run { list(registry, age).await } else { remove(registry, age).await }
     };
-    if let Err(error) = done {
+    // Of several servers it is enough if one does it when it is due.
+    let pause = purging.interval / 2;
+    if let Err(error) = registry.run_alone(JOB, pause, job).await {
         tracing::error!(%error, "cannot remove old uploads");
     }
 }

@@ -2,7 +2,8 @@
 
 use blobs::{ErrorKind, Stored, UploadId};
 use metadata::blobs::Blob;
-use metadata::{Durability, repositories, uploads};
+use metadata::uploads::{self, Turn};
+use metadata::{Durability, repositories};
 use oci::{Algorithm, Digest, Hashed, Hasher, RepositoryName};
 
 use crate::receive::{Chunks, Received, Receiver};
@@ -63,12 +64,13 @@ impl Registry {
     }
 
     /// Checks the digest of what was received, makes the bytes content of the store and then, in
-    /// one transaction, a blob of the repository. `session` ends with it.
+    /// one transaction, a blob of the repository. `session` ends with it: its name, and the turn
+    /// that may write to it.
     pub(crate) async fn store_blob(
         &self,
         repository: &RepositoryName,
         upload_id: UploadId,
-        session: Option<&str>,
+        session: Option<(String, Turn)>,
         receiver: Receiver,
         digest: &Digest,
     ) -> Result<StoredBlob, Error> {
@@ -94,7 +96,6 @@ impl Registry {
             None if unread => {}
             None => return Err(Error::Interrupted),
         }
-        let session = session.map(str::to_owned);
         let stored_blob = StoredBlob { digest: *digest, size: hashed.size };
         let mut replaces = false;
         if self.blobs().is_replicated() && !unread {
@@ -150,11 +151,12 @@ impl Registry {
     }
 
     /// Writes down, in one transaction, that the repository serves what the store holds, and that
-    /// `session` has ended. With `replaces`, what was recorded of this content before is wrong.
+    /// `session` has ended: nothing of it if that is somebody else's now. With `replaces`, what was
+    /// recorded of this content before is wrong.
     pub(crate) async fn record_blob(
         &self,
         repository: &RepositoryName,
-        session: Option<String>,
+        session: Option<(String, Turn)>,
         hashed: Hashed,
         stored: Stored,
         replaces: bool,
@@ -180,10 +182,13 @@ impl Registry {
                         let repository = repositories::ensure(tx, repository, now).await?;
                         let blob = metadata::blobs::record(tx, blob, now).await?;
                         metadata::blobs::link(tx, repository, blob.id, now).await?;
-                        if let Some(session) = session {
-                            uploads::delete(tx, session).await?;
+                        if let Some((id, turn)) = session
+                            && !uploads::delete(tx, id, turn).await?
+                            && *turn != Turn::default()
+                        {
+                            return Err(Error::UploadBusy);
                         }
-                        Ok::<_, metadata::Error>(blob.location)
+                        Ok(blob.location)
                     })
                 },
             )

@@ -25,6 +25,13 @@ const TRIM_AFTER: Duration = Duration::from_secs(5);
 /// After a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// What one server does at a time: whoever puts content back has it in its place before another
+/// one syncs the store and forgets it.
+const LEASE: &str = "journal";
+
+/// When it is asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// Entries read in one transaction.
 const PAGE: u64 = 10;
 
@@ -60,17 +67,42 @@ impl Registry {
         loop {
             journal.begun.notified().await;
             let _ = tokio::time::timeout(TRIM_AFTER, journal.full.notified()).await;
-            while let Err(error) = self.trim_journal().await {
-                tracing::error!(%error, "cannot trim the journal: it is tried again");
-                tokio::time::sleep(RETRY_AFTER).await;
+            loop {
+                match self.run_alone(LEASE, Duration::ZERO, self.trim()).await {
+                    Ok(Some(_)) => break,
+                    Ok(None) => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+                    Err(error) => {
+                        tracing::error!(%error, "cannot trim the journal: it is tried again");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
+                }
             }
         }
     }
 
-    /// Syncs the store and forgets what the journal has. Returns how many entries that was.
+    /// Syncs the store and forgets what the journal has, unless another server is at it. Returns
+    /// how many entries that was.
     pub async fn trim_journal(&self) -> Result<u64, Error> {
+        Ok(self.run_alone(LEASE, Duration::ZERO, self.trim()).await?.unwrap_or_default())
+    }
+
+    /// Puts what the journal has into the store. Returns how many entries there were. If it fails,
+    /// nothing of the journal is forgotten before it has succeeded.
+    pub async fn replay_journal(&self) -> Result<u64, Error> {
+        loop {
+            if let Some(entries) = self.run_alone(LEASE, Duration::ZERO, self.replay()).await? {
+                return Ok(entries);
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
+    /// An entry that was not there yet when `last` was read is of content that was in its place
+    /// before it had its number: all up to `last` is synced, whoever pushed it, and whenever it
+    /// was committed.
+    async fn trim(&self) -> Result<u64, Error> {
         if self.shared.journal.not_replayed.load(Ordering::Relaxed) {
-            self.replay_journal().await?;
+            self.replay().await?;
         }
         self.shared.journal.bytes.store(0, Ordering::Relaxed);
         let last = self.metadata().read(&(), |tx, ()| Box::pin(journal::last(tx))).await?;
@@ -78,7 +110,7 @@ impl Registry {
         if let Err(error) = self.blobs().sync().await {
             // From now on the store syncs each content by itself.
             tracing::error!(%error, "what was pushed last is written again");
-            self.replay_journal().await?;
+            self.replay().await?;
         }
         let trimmed = self
             .metadata()
@@ -87,9 +119,7 @@ impl Registry {
         Ok(trimmed)
     }
 
-    /// Puts what the journal has into the store. Returns how many entries there were. If it fails,
-    /// nothing of the journal is forgotten before it has succeeded.
-    pub async fn replay_journal(&self) -> Result<u64, Error> {
+    async fn replay(&self) -> Result<u64, Error> {
         self.shared.journal.not_replayed.store(true, Ordering::Relaxed);
         let entries = self.put_back().await?;
         self.shared.journal.not_replayed.store(false, Ordering::Relaxed);

@@ -8,7 +8,7 @@
 //! - An acknowledged blob or manifest is stored whole before the database says that it exists;
 //!   if power could still take it from the store, the database has it, too.
 //! - The bytes that were hashed are the bytes that are stored; one request at a time writes to an
-//!   upload.
+//!   upload, among all servers that share the database.
 //! - A tag, a manifest and all that was checked about them change in one transaction.
 
 #![forbid(unsafe_code)]
@@ -31,7 +31,9 @@ mod pull;
 mod purge;
 mod receive;
 mod referrers;
+mod replica;
 mod rules;
+mod session;
 mod session_ids;
 mod sessions;
 mod store;
@@ -91,6 +93,7 @@ struct Shared {
     database_id: OnceCell<String>,
     session_ids: session_ids::SessionIds,
     sessions: sessions::Sessions,
+    replica: replica::Replica,
     round: adopt::Round,
     journal: journal::Journal,
     /// A permit for each piece of work that must run to its end.
@@ -121,6 +124,7 @@ impl Registry {
                 database_id: OnceCell::new(),
                 session_ids: session_ids::SessionIds::default(),
                 sessions,
+                replica: replica::Replica::default(),
                 round,
                 journal: journal::Journal::default(),
                 work,

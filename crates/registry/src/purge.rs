@@ -1,12 +1,16 @@
 //! Purge: uploads that nobody has written to for a long time are removed.
 
 use blobs::UploadId;
-use metadata::uploads;
+use metadata::uploads::{self, Taken};
+use metadata::{Durability, leases};
 
 use crate::{Error, Registry, clock};
 
 /// Sessions looked at in one transaction.
 const PAGE: u64 = 100;
+
+/// Younger files are left alone where there are other servers.
+const SHARED_STRAY_SECONDS: u64 = 3600;
 
 /// What a purge removed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -48,28 +52,15 @@ impl Registry {
                 .read(&before, |tx, before| Box::pin(uploads::idle_since(tx, *before, PAGE)))
                 .await?;
             let mut removed = 0;
-            for id in &idle {
-                // Whoever is writing to it right now, or was a moment ago, proves that it is not.
-                let Some(_turn) = self.shared.sessions.try_turn(id) else {
-                    continue;
-                };
-                let still_idle = self
-                    .metadata()
-                    .read(&(id, before), |tx, (id, before)| {
-                        Box::pin(uploads::is_idle_since(tx, id, *before))
-                    })
-                    .await?;
-                if still_idle {
-                    self.forget_upload(id).await?;
-                    removed += 1;
-                }
+            for id in idle.iter().cloned() {
+                removed += u64::from(self.purge_session(id, before).await?);
             }
             purged.sessions += removed;
             if removed == 0 || (idle.len() as u64) < PAGE {
                 break;
             }
         }
-        for id in self.blobs().stale_uploads(age_seconds).await? {
+        for id in self.blobs().stale_uploads(self.stray_after(age_seconds)).await? {
             // A request may be writing to it again.
             let Some(_turn) = self.shared.sessions.try_turn(&id.to_string()) else {
                 continue;
@@ -79,7 +70,68 @@ impl Registry {
                 purged.strays += 1;
             }
         }
+        if self.metadata().is_shared() {
+            self.metadata()
+                .write(Durability::Process, (), |tx, ()| Box::pin(leases::forget_ended(tx)))
+                .await?;
+        }
         Ok(purged)
+    }
+
+    /// Removes a session if nothing was written to it since `before`, and nobody is about to.
+    async fn purge_session(&self, id: String, before: i64) -> Result<bool, Error> {
+        // Whoever is writing to it right now, or was a moment ago, proves that it is not idle.
+        let Some(_turn) = self.shared.sessions.try_turn(&id) else {
+            return Ok(false);
+        };
+        if self.metadata().is_shared() {
+            return self.purge_shared(id, before).await;
+        }
+        let still_idle = self
+            .metadata()
+            .read(&(&id, before), |tx, (id, before)| {
+                Box::pin(uploads::is_idle_since(tx, id, *before))
+            })
+            .await?;
+        if still_idle {
+            self.forget_upload(&id).await?;
+        }
+        Ok(still_idle)
+    }
+
+    /// The same, among the requests of all servers.
+    async fn purge_shared(&self, id: String, before: i64) -> Result<bool, Error> {
+        let turn = self.shared.replica.next_turn();
+        let removed = self
+            .metadata()
+            .write(Durability::Process, (id, before, turn), |tx, (id, before, turn)| {
+                Box::pin(async move {
+                    if !uploads::is_idle_since(tx, id, *before).await? {
+                        return Ok::<_, metadata::Error>(None);
+                    }
+                    let Some(Taken::Free(upload) | Taken::Abandoned(upload)) =
+                        uploads::take(tx, id, None, turn).await?
+                    else {
+                        return Ok(None);
+                    };
+                    uploads::delete(tx, id, turn).await?;
+                    let called = if upload.store_id.is_empty() { id } else { &upload.store_id };
+                    Ok(Some((called.clone(), upload.store_state)))
+                })
+            })
+            .await?;
+        let Some((called, state)) = removed else { return Ok(false) };
+        if let Ok(upload) = called.parse() {
+            self.blobs().abort(upload, Some(&state)).await?;
+        }
+        Ok(true)
+    }
+
+    /// For how many seconds nothing was written to what is taken for a stray: what a request of
+    /// another server brings may be in no session.
+    fn stray_after(&self, age_seconds: u64) -> u64 {
+        let least = if self.metadata().is_shared() { SHARED_STRAY_SECONDS } else { 0 };
+        age_seconds.max(least)
     }
 
     /// What [`purge_uploads`](Self::purge_uploads) would remove, the longest begun first: at most
@@ -97,7 +149,7 @@ impl Registry {
         let mut idle: Vec<IdleUpload> =
             sessions.into_iter().map(|id| IdleUpload::new(id, false)).collect();
         let mut strays = 0;
-        for id in self.blobs().stale_uploads(age_seconds).await? {
+        for id in self.blobs().stale_uploads(self.stray_after(age_seconds)).await? {
             if strays < limit && !self.has_session(id).await? {
                 idle.push(IdleUpload::new(id.to_string(), true));
                 strays += 1;

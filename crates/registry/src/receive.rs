@@ -68,7 +68,13 @@ impl Receiver {
             received: self.received(),
             hash_state: self.hasher.save(),
             store_state: self.upload.state(),
+            store_id: String::new(),
         }
+    }
+
+    /// Takes in bytes that are there already.
+    pub(crate) async fn add(self, bytes: Bytes) -> Result<Self, Error> {
+        self.start(bytes).finish().await
     }
 
     /// The upload and the hash of all its bytes.

@@ -3,7 +3,8 @@
 //!
 //! When it has bytes that are saved its client hears another name, under which an empty session is
 //! never found: a client that goes on with a session that is gone hears that it is gone. Under the
-//! first name it finds an empty one again if the server has been restarted since.
+//! first name it finds an empty one again if the server has been restarted since, or at another
+//! server. Which bytes are stored is not in danger: their digest is compared.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! One upload, one writer: requests for the same upload take turns.
+//! One upload, one writer: requests for the same upload take turns. These are the requests of this
+//! server; `session` has those of others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

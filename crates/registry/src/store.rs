@@ -35,7 +35,8 @@ impl Registry {
             return Ok(owner);
         }
         self.blobs().set_owner(&database).await?;
-        Ok(Owner::Same)
+        // A server of another database may have done the same.
+        self.owner_beside(database).await
     }
 
     async fn owner_beside(&self, database: String) -> Result<Owner, Error> {

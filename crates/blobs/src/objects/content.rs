@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use objects::{ByteStream, Objects, Opened};
+use oci::{Digest, Hasher};
 use tokio::sync::Mutex;
 
 use crate::{Error, ErrorKind};
@@ -87,6 +88,15 @@ impl ObjectContent {
         reading.offset += part.len() as u64;
         *kept = Some(reading);
         Ok(part)
+    }
+
+    /// The digest of all of it.
+    pub(super) async fn hash(&self) -> Result<Digest, Error> {
+        let mut hasher = Hasher::new(None);
+        while hasher.len() < self.size {
+            hasher.update(&self.read(hasher.len(), usize::MAX).await?);
+        }
+        Ok(hasher.finish().sha256)
     }
 
     async fn ask(&self, offset: u64) -> Result<Reading, Error> {

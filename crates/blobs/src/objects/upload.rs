@@ -14,7 +14,7 @@ use oci::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use super::content::read_small;
+use super::content::{ObjectContent, read_small};
 use super::{ObjectStore, writing};
 use crate::{Error, ErrorKind, Future, Stored, Upload, UploadId, layout};
 
@@ -196,7 +196,7 @@ impl ObjectUpload {
     }
 
     /// What is held becomes the last part, and all parts become the object.
-    async fn complete(&mut self) -> Result<Stored, Error> {
+    async fn complete(&mut self, digest: &Digest) -> Result<Stored, Error> {
         self.load_tail().await?;
         if self.held_size > 0 {
             self.send_part(self.held_size).await?;
@@ -210,10 +210,12 @@ impl ObjectUpload {
         let Attempt { key, name, parts, size } = attempt;
         let completed = self.store.objects.complete(&key, &name, parts).await;
         if let Err(error) = completed {
-            // Somebody who died, or whose answer was lost, may have done it before.
+            // Somebody who died, or whose answer was lost, may have done it before: with these
+            // bytes, or with others.
             let is_gone = error.kind() == objects::ErrorKind::NotFound;
-            let found = if is_gone { self.store.objects.find(&key).await? } else { None };
-            if found.is_none_or(|found| found.size != size) {
+            let objects = Arc::clone(&self.store.objects);
+            let content = ObjectContent::new(objects, key.clone(), size);
+            if !is_gone || content.hash().await.ok() != Some(*digest) {
                 return Err(writing(error));
             }
         }
@@ -296,7 +298,7 @@ impl Upload for ObjectUpload {
     fn commit(mut self: Box<Self>, digest: Digest) -> Future<'static, Result<Stored, Error>> {
         Box::pin(async move {
             let stored = if self.written.attempt.is_some() {
-                self.complete().await?
+                self.complete(&digest).await?
             } else if self.is_tail_current
                 && let Some(tail) = self.written.tail.take()
             {

@@ -237,6 +237,12 @@ impl Metadata {
         }
     }
 
+    /// Whether other servers may share the database: then what must be done by one at a time is
+    /// agreed on in it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(_))
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         if let Engine::Sqlite(database) = &self.engine {
@@ -373,6 +379,21 @@ impl Tx {
             Connection::Sqlite(connection) => connection.execute(sql, parameters),
             Connection::Postgres(connection) => connection.execute(sql, parameters).await,
         }
+    }
+
+    /// What time it is by the clock of the database, which all who share it have in common.
+    pub(crate) async fn clock(&mut self) -> Result<i64, Error> {
+        let sql = match self.connection {
+            Connection::Sqlite(_) => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            Connection::Postgres(_) => {
+                "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+            }
+        };
+        let row = self.query_one(sql, &[]).await?;
+        row.map_or_else(
+            || Err(Error::new(ErrorKind::Other, "the database does not tell the time")),
+            |row| row.integer(0),
+        )
     }
 
     /// Runs text that is not worth preparing: several statements, or transaction control.

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blobs::links::Repositories;
 use metadata::adoption::{self, Finding};
 use metadata::repositories::{self, RepositoryId};
-use metadata::{Durability, settings};
+use metadata::{Durability, Tx, settings};
 use oci::RepositoryName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -188,17 +188,27 @@ impl Registry {
             State::Exported(_) | State::Exporting => (Rule::Mirror, false),
         };
         if !resumed {
-            self.metadata()
-                .write(Durability::Power, rule, |tx, rule| {
+            let begun = self
+                .metadata()
+                .write(Durability::Power, (state, rule), |tx, (state, rule)| {
                     Box::pin(async move {
+                        // Another server may have begun the round, or even have ended it.
+                        if read_state(tx).await? != *state {
+                            return Ok::<_, metadata::Error>(false);
+                        }
                         adoption::mark_all_unread(tx).await?;
                         if !matches!(rule, Rule::Update { .. }) {
                             adoption::forget_all_findings(tx).await?;
                         }
-                        settings::set(tx, state::SETTING, &State::Reading(*rule).to_string()).await
+                        let state = State::Reading(*rule).to_string();
+                        settings::set(tx, state::SETTING, &state).await?;
+                        Ok(true)
                     })
                 })
                 .await?;
+            if !begun {
+                return Box::pin(self.begin_adoption(again)).await;
+            }
         }
         let earlier = match rule {
             Rule::Update { .. } => self.findings_by_place().await?,
@@ -374,9 +384,7 @@ impl Registry {
     }
 
     pub(crate) async fn adoption_state(&self) -> Result<State, Error> {
-        let state =
-            self.metadata().read(&(), |tx, ()| Box::pin(settings::get(tx, state::SETTING))).await?;
-        state.map_or(Ok(State::Never), |text| Ok(text.parse::<State>()?))
+        Ok(self.metadata().read(&(), |tx, ()| Box::pin(read_state(tx))).await?)
     }
 
     pub(crate) async fn set_adoption_state(&self, state: State) -> Result<(), Error> {
@@ -514,6 +522,11 @@ impl Registry {
                 .collect(),
         })
     }
+}
+
+async fn read_state(tx: &mut Tx) -> Result<State, metadata::Error> {
+    let state = settings::get(tx, state::SETTING).await?;
+    state.map_or(Ok(State::Never), |text| text.parse())
 }
 
 fn failure(done: Result<Result<(), Error>, tokio::task::JoinError>) -> Option<Error> {
