@@ -55,12 +55,14 @@ mod urls;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use scenario::{Scenario, Stage, Store};
+use seaweedfs::SeaweedFs;
 
 /// Every scenario there is: a new file adds its line here.
 const SUBJECTS: &[&[Scenario]] = &[
@@ -120,29 +122,26 @@ const ON_S3: &[(&[Scenario], &str)] = &[
 /// A scenario, and where it plays.
 struct Play {
     scenario: &'static Scenario,
-    store: Store,
+    on_s3: bool,
     long: bool,
 }
 
 impl Play {
     fn all() -> impl Iterator<Item = Self> {
         let plain = SUBJECTS.iter().copied().flatten();
-        let plain =
-            plain.map(|scenario| Self { scenario, store: Store::Folder, long: scenario.long });
+        let plain = plain.map(|scenario| Self { scenario, on_s3: false, long: scenario.long });
         let on_s3 = ON_S3.iter().flat_map(|(scenarios, short)| {
             scenarios.iter().map(move |scenario| {
                 let long = scenario.long || !scenario.name.contains(short);
-                Self { scenario, store: Store::S3, long }
+                Self { scenario, on_s3: true, long }
             })
         });
         plain.chain(on_s3)
     }
 
     fn name(&self) -> String {
-        match self.store {
-            Store::Folder => self.scenario.name.to_owned(),
-            Store::S3 => format!("s3, {}", self.scenario.name),
-        }
+        let client = if self.on_s3 { "s3, " } else { "" };
+        format!("{client}{}", self.scenario.name)
     }
 }
 
@@ -201,11 +200,19 @@ fn run(args: &Args) -> Result<bool> {
     let binary = std::fs::canonicalize(&binary)
         .with_context(|| format!("no registry binary at {}", binary.display()))?;
     let (mut passed, mut failed) = (0, 0);
+    // One object store for all; each scenario has a folder in its bucket.
+    let beside = Stage::new(&binary, Duration::from_hours(3), Store::Folder)?;
+    let mut store = None;
     for play in chosen {
         let start = Instant::now();
         let (name, scenario) = (play.name(), play.scenario);
-        let outcome = Stage::new(&binary, scenario.deadline, play.store)
-            .and_then(|stage| (scenario.run)(&stage));
+        let store = match &store {
+            _ if !play.on_s3 => Store::Folder,
+            Some(store) => Store::S3(Arc::clone(store)),
+            None => Store::S3(Arc::clone(store.insert(Arc::new(SeaweedFs::start(&beside)?)))),
+        };
+        let outcome =
+            Stage::new(&binary, scenario.deadline, store).and_then(|stage| (scenario.run)(&stage));
         match outcome {
             Ok(()) => {
                 passed += 1;

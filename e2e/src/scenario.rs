@@ -1,7 +1,7 @@
 //! What a scenario is, and the stage that it plays on.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,12 +35,12 @@ impl Scenario {
 }
 
 /// Where registries keep their content.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum Store {
     /// In a folder, with the database beside it.
     Folder,
     /// In an object store that speaks S3.
-    S3,
+    S3(Arc<SeaweedFs>),
 }
 
 /// What one scenario has to itself: a folder, a deadline, and the registry
@@ -50,8 +50,6 @@ pub(crate) struct Stage {
     binary: PathBuf,
     end: Instant,
     store: Store,
-    /// Started when it is needed.
-    seaweedfs: OnceLock<SeaweedFs>,
 }
 
 impl Stage {
@@ -62,33 +60,26 @@ impl Stage {
             .tempdir()
             .context("cannot make a temporary folder")?;
         let (binary, end) = (binary.to_owned(), Instant::now() + deadline);
-        Ok(Self { folder, binary, end, store, seaweedfs: OnceLock::new() })
+        Ok(Self { folder, binary, end, store })
     }
 
     /// What a registry needs to keep its content and facts under this name.
     pub(crate) fn store_environment(&self, name: &str) -> Result<Vec<(&'static str, String)>> {
-        match self.store {
+        match &self.store {
             Store::Folder => {
                 let folder = self.folder(name)?.to_string_lossy().into_owned();
                 Ok(vec![("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", folder)])
             }
-            Store::S3 => {
+            Store::S3(server) => {
                 let database = self.path(&format!("{name}.sqlite"));
                 let url = format!("sqlite://{}", database.display());
-                let mut environment = self.seaweedfs()?.environment(name);
+                let stage = self.folder.path().file_name().unwrap_or_default();
+                let folder = format!("{}/{name}", stage.to_string_lossy());
+                let mut environment = server.environment(&folder);
                 environment.push(("REGISTRY_DATABASE_URL", url));
                 Ok(environment)
             }
         }
-    }
-
-    /// The object store of this stage.
-    pub(crate) fn seaweedfs(&self) -> Result<&SeaweedFs> {
-        if let Some(server) = self.seaweedfs.get() {
-            return Ok(server);
-        }
-        let server = SeaweedFs::start(self)?;
-        Ok(self.seaweedfs.get_or_init(|| server))
     }
 
     pub(crate) fn binary(&self) -> &Path {

@@ -21,7 +21,10 @@ pub(crate) async fn handle(
         deleted.map_err(|error| refuse_delete(error, &path::BLOB))?;
         return Ok(empty(StatusCode::ACCEPTED));
     }
+    // A store would say less of a blob than is known here, and there are no bytes to be saved.
+    let is_known_here = *request.method() == Method::HEAD && request.config().redirect.asks_store();
     if request.config().redirect.is_on()
+        && !is_known_here
         && let Some(away) = Box::pin(send_away(request, repository, &digest)).await?
     {
         return Ok(away);
