@@ -11,7 +11,13 @@ use bytes::Bytes;
 use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules};
 
 /// As strict as the strictest store, so that what works here works there.
-const RULES: PartRules = PartRules { min_size: 5 << 20, step: 1, max_count: 10_000 };
+const RULES: PartRules = PartRules {
+    min_size: 5 << 20,
+    step: 1,
+    max_count: 10_000,
+    at_once: usize::MAX,
+    are_replaced: true,
+};
 
 /// An object store that is nowhere.
 #[derive(Debug, Default)]
@@ -67,7 +73,13 @@ impl Memory {
         Ok((found(object), content.slice(place(start)..place(end))))
     }
 
-    fn assemble(&self, key: &str, attempt: &str, names: &[String]) -> Result<Bytes, Error> {
+    fn assemble(
+        &self,
+        key: &str,
+        attempt: &str,
+        names: &[String],
+        last: &[Bytes],
+    ) -> Result<Bytes, Error> {
         let parts = self.kept().attempts.remove(attempt);
         let parts = parts.ok_or_else(|| missing("complete", key))?.parts;
         let wrong = |cause| Error::new(ErrorKind::Other, format!("complete object {key}"), cause);
@@ -75,11 +87,12 @@ impl Memory {
         for (number, name) in names.iter().enumerate() {
             let part = parts.get(&number).filter(|_| *name == number.to_string());
             let part = part.ok_or_else(|| wrong("a part is not there"))?;
-            if number + 1 < names.len() && part.len() < RULES.min_size {
+            if part.len() < RULES.min_size {
                 return Err(wrong("a part is too small"));
             }
             content.extend_from_slice(part);
         }
+        content.extend_from_slice(&last.concat());
         Ok(content.into())
     }
 }
@@ -161,8 +174,9 @@ impl Objects for Memory {
         key: &'a str,
         attempt: &'a str,
         parts: Vec<String>,
+        last: Vec<Bytes>,
     ) -> Future<'a, Result<(), Error>> {
-        let assembled = self.assemble(key, attempt, &parts);
+        let assembled = self.assemble(key, attempt, &parts, &last);
         done(assembled.map(|content| self.write(key, content)))
     }
 
