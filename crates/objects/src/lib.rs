@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod azure;
 mod cloud;
 mod error;
 mod http;
