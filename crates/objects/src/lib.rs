@@ -12,6 +12,7 @@
 pub mod azure;
 mod cloud;
 mod error;
+pub mod gcs;
 mod http;
 pub mod memory;
 pub mod s3;
