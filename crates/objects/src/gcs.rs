@@ -2,6 +2,8 @@
 
 mod api;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -354,47 +356,5 @@ impl<S: Stream<Item = Result<Bytes, HttpError>> + Unpin> Stream for Renamed<S> {
                 })
             })
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn emulators_have_hosts_or_urls() {
-        for place in ["127.0.0.1:9023", "http://127.0.0.1:9023", "http://127.0.0.1:9023/"] {
-            assert_eq!(service_at(place), "http://127.0.0.1:9023");
-        }
-    }
-
-    #[test]
-    fn sizes_are_those_of_the_whole() {
-        let size =
-            |name, value: &str| whole_size(&HeaderMap::from_iter([(name, value.parse().unwrap())]));
-        assert_eq!(size(CONTENT_RANGE, "bytes 5-9/12"), Some(12));
-        assert_eq!(size(CONTENT_LENGTH, "12"), Some(12));
-        assert_eq!(size(CONTENT_RANGE, "bytes 5-9/*"), None);
-    }
-
-    #[test]
-    fn a_key_is_never_shown() {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap().serialize_pem();
-        let fields = [
-            ("type", "service_account"),
-            ("private_key_id", "1"),
-            ("client_email", "me@project.example"),
-            ("private_key", key.as_str()),
-        ];
-        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config {
-            bucket: "b".to_owned(),
-            credentials: BTreeMap::from(fields),
-            ..Config::default()
-        };
-        let store = open(&config).unwrap();
-        for shown in [format!("{config:?}"), format!("{store:?}")] {
-            assert!(!shown.contains("PRIVATE"), "{shown}");
-        }
     }
 }

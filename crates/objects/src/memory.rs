@@ -20,8 +20,9 @@ const RULES: PartRules = PartRules {
 };
 
 /// An object store that is nowhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
+    rules: PartRules,
     kept: Mutex<Kept>,
 }
 
@@ -46,10 +47,21 @@ struct Unfinished {
     parts: BTreeMap<usize, Bytes>,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self::with_rules(RULES)
+    }
+}
+
 impl Memory {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that is particular about parts.
+    pub fn with_rules(rules: PartRules) -> Self {
+        Self { rules, kept: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -87,8 +99,8 @@ impl Memory {
         for (number, name) in names.iter().enumerate() {
             let part = parts.get(&number).filter(|_| *name == number.to_string());
             let part = part.ok_or_else(|| wrong("a part is not there"))?;
-            if part.len() < RULES.min_size {
-                return Err(wrong("a part is too small"));
+            if part.len() < self.rules.min_size || !part.len().is_multiple_of(self.rules.step) {
+                return Err(wrong("a part has the wrong size"));
             }
             content.extend_from_slice(part);
         }
@@ -99,7 +111,7 @@ impl Memory {
 
 impl Objects for Memory {
     fn part_rules(&self) -> PartRules {
-        RULES
+        self.rules
     }
 
     fn put<'a>(&'a self, key: &'a str, content: Vec<Bytes>) -> Future<'a, Result<(), Error>> {
@@ -160,7 +172,12 @@ impl Objects for Memory {
         _offset: u64,
         content: Vec<Bytes>,
     ) -> Future<'a, Result<String, Error>> {
+        let rules = self.rules;
         done(match self.kept().attempts.get_mut(attempt) {
+            Some(attempt) if rules.at_once == 1 && number > attempt.parts.len() => {
+                let context = format!("put a part of object {key}");
+                Err(Error::new(ErrorKind::Other, context, "a part before it is missing"))
+            }
             Some(attempt) => {
                 attempt.parts.insert(number, content.concat().into());
                 Ok(number.to_string())
