@@ -1,5 +1,7 @@
 //! Azure Blob Storage.
 
+mod signature;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -15,9 +17,10 @@ use object_store::client::{HttpRequest, HttpRequestBody, HttpService};
 use object_store::path::Path;
 use object_store::{Attributes, BackoffConfig, ObjectStoreExt, RetryConfig};
 
-use crate::cloud::{self, Cloud, Rest, retries, root};
+use crate::cloud::{self, Cloud, Rest, Signing, retries, root};
 use crate::http::Connections;
 use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules};
+use signature::Signer;
 
 /// A part is a block of a block blob, of any size.
 const RULES: PartRules =
@@ -137,8 +140,16 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
     let connections = Connections::new(&trust).map_err(|error| wrong(error.to_string()))?;
     let account = Account::of(config).map_err(wrong)?;
     let proof = Proof::of(config, &account).map_err(wrong)?;
-    let can_sign = !matches!(proof, Proof::Signature(_)) && account.is_named_in_url();
     let url = format!("{}/{}", account.url, config.container);
+    let signer = match &proof {
+        Proof::Key(key) => Signer::new(key, &account.name, &config.container, &url),
+        _ => None,
+    };
+    let can_sign = match &proof {
+        Proof::Key(_) => true,
+        Proof::Signature(_) => false,
+        _ => account.is_named_in_url(),
+    };
     let library = proof
         .apply(MicrosoftAzureBuilder::new())
         .with_account(&account.name)
@@ -150,7 +161,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
         .build()
         .map_err(|error| cloud::failed("open", &config.container, &error))?;
     let account = account.name;
-    let rest = Blocks { library: library.clone(), connections, account, url, can_sign };
+    let rest = Blocks { library: library.clone(), connections, account, url, can_sign, signer };
     Ok(Arc::new(Cloud::<MicrosoftAzure, Blocks> {
         library,
         signer: None,
@@ -293,6 +304,7 @@ struct Blocks {
     /// Of the container.
     url: String,
     can_sign: bool,
+    signer: Option<Signer>,
 }
 
 impl Rest for Blocks {
@@ -326,10 +338,16 @@ impl Rest for Blocks {
         net::client::with_causes(error).contains("InvalidBlockList")
     }
 
-    /// What allows to read the bytes allows to look at the rest, and the library knows no other.
-    fn signable(&self, method: Method) -> Option<Method> {
-        let method = if method == Method::HEAD { Method::GET } else { method };
-        self.can_sign.then_some(method)
+    /// What allows to read a blob allows to look at it, and the library knows only the former.
+    fn sign(&self, method: Method, key: &Path, valid: Duration) -> Signing {
+        let reads = matches!(method, Method::GET | Method::HEAD);
+        match &self.signer {
+            _ if !self.can_sign => Signing::Nobody,
+            Some(signer) if reads => {
+                signer.url(key.as_ref(), valid).map_or(Signing::Nobody, Signing::Done)
+            }
+            _ => Signing::Library(if reads { Method::GET } else { method }),
+        }
     }
 }
 
@@ -337,18 +355,12 @@ impl Blocks {
     /// A request for an empty blob, unless there is a blob.
     async fn commit_nothing(&self, key: &Path) -> Result<HttpRequest, String> {
         const NOTHING: &str = r#"<?xml version="1.0" encoding="utf-8"?><BlockList></BlockList>"#;
-        const KEPT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-            .remove(b'/')
-            .remove(b'-')
-            .remove(b'.')
-            .remove(b'_')
-            .remove(b'~');
-        let path = percent_encoding::utf8_percent_encode(key.as_ref(), KEPT);
-        let mut request = ::http::Request::put(format!("{}/{path}?comp=blocklist", self.url))
-            .header(CONTENT_LENGTH, NOTHING.len())
-            .header(IF_NONE_MATCH, "*")
-            .body(HttpRequestBody::from(Bytes::from_static(NOTHING.as_bytes())))
-            .map_err(|error| error.to_string())?;
+        let mut request =
+            ::http::Request::put(format!("{}?comp=blocklist", blob_url(&self.url, key.as_ref())))
+                .header(CONTENT_LENGTH, NOTHING.len())
+                .header(IF_NONE_MATCH, "*")
+                .body(HttpRequestBody::from(Bytes::from_static(NOTHING.as_bytes())))
+                .map_err(|error| error.to_string())?;
         let credential = self.library.credentials().get_credential().await;
         let credential = credential.map_err(|error| net::client::with_causes(&error))?;
         let authorized =
@@ -356,6 +368,17 @@ impl Blocks {
         authorized.map_err(|error| net::client::with_causes(&error))?;
         Ok(request)
     }
+}
+
+/// Where a blob of a container is.
+fn blob_url(container: &str, name: &str) -> String {
+    const KEPT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+        .remove(b'/')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    format!("{container}/{}", percent_encoding::utf8_percent_encode(name, KEPT))
 }
 
 #[cfg(test)]

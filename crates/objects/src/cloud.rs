@@ -40,10 +40,21 @@ pub(crate) trait Rest: Send + Sync + 'static {
         matches!(error, object_store::Error::NotFound { .. })
     }
 
-    /// What to sign for requests of a method; nothing if the credentials can not sign.
-    fn signable(&self, method: Method) -> Option<Method> {
-        Some(method)
+    /// Who signs a URL.
+    fn sign(&self, method: Method, key: &Path, valid: Duration) -> Signing {
+        let _ = (key, valid);
+        Signing::Library(method)
     }
+}
+
+/// Who signs a URL.
+pub(crate) enum Signing {
+    /// The credentials can not sign.
+    Nobody,
+    /// The library, for this method.
+    Library(Method),
+    /// It was done.
+    Done(String),
 }
 
 /// A store of the library.
@@ -256,9 +267,14 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
         valid: Duration,
     ) -> Future<'a, Result<Option<String>, Error>> {
         Box::pin(async move {
-            let Some(method) = self.rest.signable(method) else { return Ok(None) };
+            let path = self.path(key);
+            let method = match self.rest.sign(method, &path, valid) {
+                Signing::Nobody => return Ok(None),
+                Signing::Done(url) => return Ok(Some(url)),
+                Signing::Library(method) => method,
+            };
             let signer = self.signer.as_ref().unwrap_or(&self.library);
-            match signer.signed_url(method, &self.path(key), valid).await {
+            match signer.signed_url(method, &path, valid).await {
                 Ok(url) => Ok(Some(url.into())),
                 // The credentials can not sign, only prove who asks.
                 Err(object_store::Error::NotSupported { .. }) => Ok(None),
