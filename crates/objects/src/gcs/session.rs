@@ -108,7 +108,8 @@ pub(super) async fn write(
     }
 }
 
-/// Makes the object. What is not what was sent is removed.
+/// Makes the object. It may be that somebody else has made it, of other bytes: then it stays, and
+/// this fails.
 pub(super) async fn complete(
     api: &Api,
     name: &str,
@@ -128,7 +129,6 @@ pub(super) async fn complete(
     match transfer(api, name, session, end, last, Some(all.length)).await? {
         Progress::Complete(made) if is_same(&made, all) => Ok(()),
         Progress::Complete(_) => {
-            remove(api, name).await?;
             let cause = "what is stored is not what was sent; it has to be sent once more";
             Err(wrong(name, cause.to_owned()))
         }
