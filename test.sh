@@ -8,6 +8,7 @@ cargo test --workspace
 e2e/install.sh
 cargo test -p orlop-metadata --features postgres-server --test postgres
 cargo test -p orlop-registry --features postgres-server --test replicas
+cargo test -p orlop-objects --features store-servers
 # One file that needs no other: what is tested is what goes into the container image.
 target="$(rustc -vV | sed -n 's/^host: //p')"
 RUSTFLAGS="-C target-feature=+crt-static" \

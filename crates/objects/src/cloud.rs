@@ -24,14 +24,40 @@ pub(crate) trait Library:
 
 impl<T: ObjectStore + MultipartStore + PaginatedListStore + Signer + Debug> Library for T {}
 
-/// What the library does not have.
-pub(crate) trait Rest: Debug + Send + Sync + 'static {
+/// What the library does not have, or not in the same way for all.
+pub(crate) trait Rest: Send + Sync + 'static {
     /// As [`Objects::attempts`]; keys are those of the bucket.
     fn attempts<'a>(&'a self, prefix: &'a str) -> Future<'a, Result<Vec<Attempt>, Error>>;
+
+    /// Frees what the library leaves when an attempt is aborted.
+    fn discard<'a>(&'a self, key: &'a Path) -> Future<'a, Result<(), Error>> {
+        let _ = key;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Whether an attempt can not be completed because it was aborted or completed before.
+    fn is_over(&self, error: &object_store::Error) -> bool {
+        matches!(error, object_store::Error::NotFound { .. })
+    }
+
+    /// Who signs a URL.
+    fn sign(&self, method: Method, key: &Path, valid: Duration) -> Signing {
+        let _ = (key, valid);
+        Signing::Library(method)
+    }
+}
+
+/// Who signs a URL.
+pub(crate) enum Signing {
+    /// The credentials can not sign.
+    Nobody,
+    /// The library, for this method.
+    Library(Method),
+    /// It was done.
+    Done(String),
 }
 
 /// A store of the library.
-#[derive(Debug)]
 pub(crate) struct Cloud<L, R> {
     pub(crate) library: L,
     /// What makes URLs, if they have another host.
@@ -54,6 +80,21 @@ pub(crate) fn retries() -> RetryConfig {
         },
         max_retries: 8,
         retry_timeout: Duration::from_mins(1),
+    }
+}
+
+/// A folder in a bucket, as it stands before a key.
+pub(crate) fn root(folder: &str) -> String {
+    match folder.trim_matches('/') {
+        "" => String::new(),
+        folder => format!("{folder}/"),
+    }
+}
+
+/// The library shows keys, so it is not shown.
+impl<L, R> Debug for Cloud<L, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cloud").field("root", &self.root).finish_non_exhaustive()
     }
 }
 
@@ -182,13 +223,20 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
         &'a self,
         key: &'a str,
         attempt: &'a str,
-        parts: Vec<String>,
+        mut parts: Vec<String>,
+        last: Vec<Bytes>,
     ) -> Future<'a, Result<(), Error>> {
         Box::pin(async move {
+            if last.iter().any(|bytes| !bytes.is_empty()) {
+                parts.push(self.part(key, attempt, parts.len(), 0, last).await?);
+            }
             let attempt = attempt.to_owned();
             let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
             let completed = self.library.complete_multipart(&self.path(key), &attempt, parts).await;
-            completed.map_err(|error| failed("complete", key, &error))?;
+            completed.map_err(|error| match failed("complete", key, &error) {
+                failed if self.rest.is_over(&error) => failed.of(ErrorKind::NotFound),
+                failed => failed,
+            })?;
             Ok(())
         })
     }
@@ -197,9 +245,10 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
         Box::pin(async move {
             let attempt = attempt.to_owned();
             match self.library.abort_multipart(&self.path(key), &attempt).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(failed("abort", key, &error)),
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => (),
+                Err(error) => return Err(failed("abort", key, &error)),
             }
+            self.rest.discard(&self.path(key)).await
         })
     }
 
@@ -218,12 +267,22 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
         valid: Duration,
     ) -> Future<'a, Result<Option<String>, Error>> {
         Box::pin(async move {
+            let path = self.path(key);
+            let method = match self.rest.sign(method, &path, valid) {
+                Signing::Nobody => return Ok(None),
+                Signing::Done(url) => return Ok(Some(url)),
+                Signing::Library(method) => method,
+            };
             let signer = self.signer.as_ref().unwrap_or(&self.library);
-            match signer.signed_url(method, &self.path(key), valid).await {
+            match signer.signed_url(method, &path, valid).await {
                 Ok(url) => Ok(Some(url.into())),
                 // The credentials can not sign, only prove who asks.
                 Err(object_store::Error::NotSupported { .. }) => Ok(None),
-                Err(error) => Err(failed("sign a URL for", key, &error)),
+                // Some ask the store to sign, and may not. Nobody has to have such a URL.
+                Err(error) => {
+                    tracing::warn!(error = %failed("sign a URL for", key, &error), "no signed URL");
+                    Ok(None)
+                }
             }
         })
     }

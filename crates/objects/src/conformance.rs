@@ -13,14 +13,21 @@ type Outcome = Result<(), Box<dyn StdError>>;
 
 /// Runs the suite on an empty store.
 pub async fn run(store: &dyn Objects) -> Outcome {
+    run_but_aborts(store).await?;
+    aborts(store).await
+}
+
+/// The suite for a server that forgets to give up attempts.
+pub async fn run_but_aborts(store: &dyn Objects) -> Outcome {
     puts_and_gets(store).await?;
     gets_ranges(store).await?;
     misses_what_is_not_there(store).await?;
     deletes(store).await?;
     lists(store).await?;
     assembles_parts(store).await?;
+    notices_parts_that_are_written_twice(store).await?;
+    keeps_attempts_apart(store).await?;
     completes_once(store).await?;
-    aborts(store).await?;
     signs_urls(store).await
 }
 
@@ -86,51 +93,100 @@ async fn lists(store: &dyn Objects) -> Outcome {
     ensure(list_all(store, "empty/", false).await?.objects.is_empty(), "nothing to list")
 }
 
-async fn assembles_parts(store: &dyn Objects) -> Outcome {
+/// Bytes that are enough for a part.
+fn part_of(store: &dyn Objects, byte: u8) -> Bytes {
     let rules = store.part_rules();
-    let size = (rules.min_size.max(1 << 20)).next_multiple_of(rules.step);
-    let wrong = Bytes::from(vec![9; size]);
-    let parts = [Bytes::from(vec![1; size]), Bytes::from(vec![2; size]), Bytes::from_static(b"3")];
+    let size = rules.min_size.max(1 << 20).next_multiple_of(rules.step);
+    Bytes::from(vec![byte; size])
+}
+
+async fn assembles_parts(store: &dyn Objects) -> Outcome {
     store.put("assembled", vec![Bytes::from_static(b"replaced")]).await?;
-    let attempt = store.begin("assembled").await?;
-    let attempts = store.attempts("assembled").await?;
-    let listed = attempts.iter().any(|found| found.key == "assembled" && found.name == attempt);
-    ensure(listed || attempts.is_empty(), "the attempt is listed")?;
-    // The first one is written twice, as after an answer that was lost.
-    let _ = store.part("assembled", &attempt, 0, 0, vec![wrong]).await?;
-    let mut names = Vec::new();
-    let mut offset = 0;
-    for (number, part) in parts.iter().enumerate() {
-        let half = part.len() / 2;
-        let pieces = vec![part.slice(..half), part.slice(half..)];
-        names.push(store.part("assembled", &attempt, number, offset, pieces).await?);
-        offset += part.len() as u64;
+    for last in [Bytes::new(), Bytes::from_static(b"3")] {
+        let parts = [part_of(store, 1), part_of(store, 2)];
+        let attempt = store.begin("assembled").await?;
+        let attempts = store.attempts("assembled").await?;
+        let listed = attempts.iter().any(|found| found.key == "assembled" && found.name == attempt);
+        ensure(listed || attempts.is_empty(), "the attempt is listed")?;
+        let mut names = Vec::new();
+        let mut offset = 0;
+        for (number, part) in parts.iter().enumerate() {
+            let half = part.len() / 2;
+            let pieces = vec![part.slice(..half), part.slice(half..)];
+            names.push(store.part("assembled", &attempt, number, offset, pieces).await?);
+            offset += part.len() as u64;
+        }
+        store.complete("assembled", &attempt, names, vec![last.clone()]).await?;
+        let opened = store.get("assembled", 0, u64::MAX).await?;
+        let expected = [parts.concat().as_slice(), &last].concat();
+        ensure(collect(opened.bytes).await? == expected, "the parts in order")?;
+        ensure(store.attempts("assembled").await?.is_empty(), "no attempt is left")?;
     }
-    store.complete("assembled", &attempt, names).await?;
-    let opened = store.get("assembled", 0, u64::MAX).await?;
-    ensure(collect(opened.bytes).await? == parts.concat(), "the parts in order")?;
-    ensure(store.attempts("assembled").await?.is_empty(), "no attempt is left")
+    Ok(())
+}
+
+/// As when an answer was lost, or when somebody else goes on where less had been saved.
+async fn notices_parts_that_are_written_twice(store: &dyn Objects) -> Outcome {
+    let attempt = store.begin("twice").await?;
+    let (wrong, right) = (part_of(store, 9), part_of(store, 1));
+    let _ = store.part("twice", &attempt, 0, 0, vec![wrong]).await?;
+    let completed = match store.part("twice", &attempt, 0, 0, vec![right.clone()]).await {
+        Ok(part) => store.complete("twice", &attempt, vec![part], Vec::new()).await,
+        Err(error) => Err(error),
+    };
+    if store.part_rules().are_replaced {
+        completed?;
+        let opened = store.get("twice", 0, u64::MAX).await?;
+        ensure(collect(opened.bytes).await? == right, "the part that was written last")
+    } else {
+        ensure(completed.is_err(), "a part can not be replaced")
+    }
+}
+
+async fn keeps_attempts_apart(store: &dyn Objects) -> Outcome {
+    let mut begun = Vec::new();
+    for (key, byte) in [("apart/one", 1), ("apart/two", 2)] {
+        let attempt = store.begin(key).await?;
+        let content = part_of(store, byte);
+        let part = store.part(key, &attempt, 0, 0, vec![content.clone()]).await?;
+        begun.push((key, attempt, part, content));
+    }
+    for (key, attempt, part, content) in begun {
+        store.complete(key, &attempt, vec![part], Vec::new()).await?;
+        let opened = store.get(key, 0, u64::MAX).await?;
+        ensure(collect(opened.bytes).await? == content, "its own part")?;
+    }
+    Ok(())
 }
 
 async fn completes_once(store: &dyn Objects) -> Outcome {
-    let attempt = store.begin("once").await?;
-    let part = store.part("once", &attempt, 0, 0, vec![Bytes::from_static(b"x")]).await?;
-    store.complete("once", &attempt, vec![part.clone()]).await?;
-    // Some say it again, some do not know it any more; nobody does harm.
-    if let Err(error) = store.complete("once", &attempt, vec![part]).await {
-        ensure(error.kind() == ErrorKind::NotFound, "completed already")?;
+    for last in [Vec::new(), vec![Bytes::from_static(b"x")]] {
+        let attempt = store.begin("once").await?;
+        let part = part_of(store, 1);
+        let size = part.len() + last.concat().len();
+        let parts = vec![store.part("once", &attempt, 0, 0, vec![part]).await?];
+        store.complete("once", &attempt, parts.clone(), last.clone()).await?;
+        // Some say it again, some do not know it any more; nobody does harm.
+        if let Err(error) = store.complete("once", &attempt, parts, last).await {
+            ensure(error.kind() == ErrorKind::NotFound, &format!("completed already: {error}"))?;
+        }
+        // Who gives up what is complete does no harm, either.
+        store.abort("once", &attempt).await?;
+        let found = store.find("once").await?;
+        ensure(found.is_some_and(|found| found.size == size as u64), "the object")?;
     }
-    ensure(store.find("once").await?.is_some_and(|found| found.size == 1), "the object")
+    Ok(())
 }
 
 async fn aborts(store: &dyn Objects) -> Outcome {
     let attempt = store.begin("aborted").await?;
-    let part = store.part("aborted", &attempt, 0, 0, vec![Bytes::from_static(b"x")]).await?;
+    let part = store.part("aborted", &attempt, 0, 0, vec![part_of(store, 1)]).await?;
     for _ in 0..2 {
         store.abort("aborted", &attempt).await?;
     }
-    let completed = store.complete("aborted", &attempt, vec![part]).await;
-    ensure(completed.is_err(), "completing what was aborted")?;
+    let completed = store.complete("aborted", &attempt, vec![part], Vec::new()).await;
+    let error = completed.err().ok_or("completed what was aborted")?;
+    ensure(error.kind() == ErrorKind::NotFound, &format!("it was aborted: {error}"))?;
     ensure(store.find("aborted").await?.is_none(), "no object")?;
     ensure(store.attempts("aborted").await?.is_empty(), "no attempt is left")
 }

@@ -27,6 +27,11 @@ impl Error {
         Self { kind, context, cause: cause.into() }
     }
 
+    /// The same, when something else can be done about it.
+    pub(crate) fn of(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind

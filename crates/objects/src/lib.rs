@@ -9,8 +9,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod azure;
 mod cloud;
 mod error;
+pub mod gcs;
 mod http;
 pub mod memory;
 pub mod s3;
@@ -65,8 +67,8 @@ pub trait Objects: Debug + Send + Sync + 'static {
     fn begin<'a>(&'a self, key: &'a str) -> Future<'a, Result<String, Error>>;
 
     /// Writes part `number`, counted from zero, whose bytes begin at `offset` of the object.
-    /// Returns what [`Self::complete`] needs to know of it. A part that is written again is
-    /// replaced.
+    /// Returns what [`Self::complete`] needs to know of it. What happens to a part that is written
+    /// again is among the [`PartRules`].
     fn part<'a>(
         &'a self,
         key: &'a str,
@@ -76,13 +78,15 @@ pub trait Objects: Debug + Send + Sync + 'static {
         content: Vec<Bytes>,
     ) -> Future<'a, Result<String, Error>>;
 
-    /// Turns parts into the object, replacing what was there. It is durable then.
-    /// [`ErrorKind::NotFound`] if the attempt was aborted, or completed before.
+    /// Turns parts, and the bytes that come after them, into the object, replacing what was there.
+    /// It is durable then. [`ErrorKind::NotFound`] if the attempt was aborted; if it was completed
+    /// before, that or nothing.
     fn complete<'a>(
         &'a self,
         key: &'a str,
         attempt: &'a str,
         parts: Vec<String>,
+        last: Vec<Bytes>,
     ) -> Future<'a, Result<(), Error>>;
 
     /// Gives an attempt up and frees the space of its parts. No error if there is none.
@@ -102,15 +106,21 @@ pub trait Objects: Debug + Send + Sync + 'static {
     ) -> Future<'a, Result<Option<String>, Error>>;
 }
 
-/// What the parts of an object must be like.
+/// What the parts of an object must be like. The last bytes, which [`Objects::complete`] is given,
+/// are none of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PartRules {
-    /// Bytes that each but the last must have.
+    /// Bytes that each must have.
     pub min_size: usize,
-    /// What the size of each but the last must be a multiple of.
+    /// What the size of each must be a multiple of.
     pub step: usize,
     /// How many there may be.
     pub max_count: usize,
+    /// How many may be written at once. If that is one, they are written in their order.
+    pub at_once: usize,
+    /// Whether a part that is written again is replaced. If not, it must have the same bytes: if it
+    /// has others, [`Objects::complete`] fails.
+    pub are_replaced: bool,
 }
 
 /// An object that is open for reading.

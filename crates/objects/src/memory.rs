@@ -11,11 +11,18 @@ use bytes::Bytes;
 use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules};
 
 /// As strict as the strictest store, so that what works here works there.
-const RULES: PartRules = PartRules { min_size: 5 << 20, step: 1, max_count: 10_000 };
+const RULES: PartRules = PartRules {
+    min_size: 5 << 20,
+    step: 1,
+    max_count: 10_000,
+    at_once: usize::MAX,
+    are_replaced: true,
+};
 
 /// An object store that is nowhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
+    rules: PartRules,
     kept: Mutex<Kept>,
 }
 
@@ -40,10 +47,21 @@ struct Unfinished {
     parts: BTreeMap<usize, Bytes>,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self::with_rules(RULES)
+    }
+}
+
 impl Memory {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that is particular about parts.
+    pub fn with_rules(rules: PartRules) -> Self {
+        Self { rules, kept: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -67,7 +85,13 @@ impl Memory {
         Ok((found(object), content.slice(place(start)..place(end))))
     }
 
-    fn assemble(&self, key: &str, attempt: &str, names: &[String]) -> Result<Bytes, Error> {
+    fn assemble(
+        &self,
+        key: &str,
+        attempt: &str,
+        names: &[String],
+        last: &[Bytes],
+    ) -> Result<Bytes, Error> {
         let parts = self.kept().attempts.remove(attempt);
         let parts = parts.ok_or_else(|| missing("complete", key))?.parts;
         let wrong = |cause| Error::new(ErrorKind::Other, format!("complete object {key}"), cause);
@@ -75,18 +99,19 @@ impl Memory {
         for (number, name) in names.iter().enumerate() {
             let part = parts.get(&number).filter(|_| *name == number.to_string());
             let part = part.ok_or_else(|| wrong("a part is not there"))?;
-            if number + 1 < names.len() && part.len() < RULES.min_size {
-                return Err(wrong("a part is too small"));
+            if part.len() < self.rules.min_size || !part.len().is_multiple_of(self.rules.step) {
+                return Err(wrong("a part has the wrong size"));
             }
             content.extend_from_slice(part);
         }
+        content.extend_from_slice(&last.concat());
         Ok(content.into())
     }
 }
 
 impl Objects for Memory {
     fn part_rules(&self) -> PartRules {
-        RULES
+        self.rules
     }
 
     fn put<'a>(&'a self, key: &'a str, content: Vec<Bytes>) -> Future<'a, Result<(), Error>> {
@@ -147,7 +172,12 @@ impl Objects for Memory {
         _offset: u64,
         content: Vec<Bytes>,
     ) -> Future<'a, Result<String, Error>> {
+        let rules = self.rules;
         done(match self.kept().attempts.get_mut(attempt) {
+            Some(attempt) if rules.at_once == 1 && number > attempt.parts.len() => {
+                let context = format!("put a part of object {key}");
+                Err(Error::new(ErrorKind::Other, context, "a part before it is missing"))
+            }
             Some(attempt) => {
                 attempt.parts.insert(number, content.concat().into());
                 Ok(number.to_string())
@@ -161,8 +191,9 @@ impl Objects for Memory {
         key: &'a str,
         attempt: &'a str,
         parts: Vec<String>,
+        last: Vec<Bytes>,
     ) -> Future<'a, Result<(), Error>> {
-        let assembled = self.assemble(key, attempt, &parts);
+        let assembled = self.assemble(key, attempt, &parts, &last);
         done(assembled.map(|content| self.write(key, content)))
     }
 

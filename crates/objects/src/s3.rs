@@ -14,12 +14,18 @@ use object_store::client::{HttpRequestBody, HttpService};
 use object_store::{Attribute, Attributes, ClientOptions};
 use serde::Deserialize;
 
-use crate::cloud::{Cloud, Rest, failed, retries};
+use crate::cloud::{Cloud, Rest, failed, retries, root};
 use crate::http::Connections;
 use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules};
 
 /// What S3 asks of parts.
-const RULES: PartRules = PartRules { min_size: 5 << 20, step: 1, max_count: 10_000 };
+const RULES: PartRules = PartRules {
+    min_size: 5 << 20,
+    step: 1,
+    max_count: 10_000,
+    at_once: usize::MAX,
+    are_replaced: true,
+};
 
 /// Where the service of a region is, when nothing else is said.
 const DOMAIN: &str = "amazonaws.com";
@@ -156,13 +162,11 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
         url: place.bucket_url(&config.bucket),
         region,
     };
-    let root = config.root.trim_matches('/');
-    let root = if root.is_empty() { String::new() } else { format!("{root}/") };
     Ok(Arc::new(Cloud::<AmazonS3, Listing> {
         library,
         signer,
         rest,
-        root,
+        root: root(&config.root),
         rules: RULES,
         attributes,
     }))

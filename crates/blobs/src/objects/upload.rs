@@ -18,7 +18,7 @@ use super::content::{ObjectContent, read_small};
 use super::{ObjectStore, writing};
 use crate::{Error, ErrorKind, Future, Stored, Upload, UploadId, layout};
 
-/// Parts of one upload that are written at once.
+/// Parts of one upload that are written at once, if the store takes so many.
 const CONCURRENCY: usize = 2;
 
 /// After so many parts the next ones are twice as large, so that there is no end to them.
@@ -131,7 +131,8 @@ impl ObjectUpload {
 
     /// Begins to write the next `size` bytes that are held as a part.
     async fn send_part(&mut self, size: usize) -> Result<(), Error> {
-        while self.running.len() >= CONCURRENCY {
+        let at_once = self.store.objects.part_rules().at_once.clamp(1, CONCURRENCY);
+        while self.running.len() >= at_once {
             self.finish_part().await?;
         }
         let attempt = match &mut self.written.attempt {
@@ -195,12 +196,9 @@ impl ObjectUpload {
         Ok(())
     }
 
-    /// What is held becomes the last part, and all parts become the object.
+    /// The parts and what is held after them become the object.
     async fn complete(&mut self, digest: &Digest) -> Result<Stored, Error> {
         self.load_tail().await?;
-        if self.held_size > 0 {
-            self.send_part(self.held_size).await?;
-        }
         while !self.running.is_empty() {
             self.finish_part().await?;
         }
@@ -208,7 +206,9 @@ impl ObjectUpload {
             return Err(Error::of(ErrorKind::Other, "complete an upload".to_owned(), "no parts"));
         };
         let Attempt { key, name, parts, size } = attempt;
-        let completed = self.store.objects.complete(&key, &name, parts).await;
+        let size = size + self.held_size as u64;
+        let last = self.take_held(self.held_size);
+        let completed = self.store.objects.complete(&key, &name, parts, last).await;
         if let Err(error) = completed {
             // Somebody who died, or whose answer was lost, may have done it before: with these
             // bytes, or with others.

@@ -1,5 +1,7 @@
 //! `SeaweedFS` in one process, on free ports of this machine, for as long as a test needs it.
 
+#![expect(clippy::unwrap_used, reason = "tests fail so")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ impl SeaweedFs {
         let process = Command::new(program())
             .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=20"])
             .args(["-master.volumeSizeLimitMB=256", "-master.telemetry=false"])
+            // These would be the same for every server of a machine.
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-dir={}", data.display()))
             .arg(format!("-s3.config={}", config.display()))
             .arg(format!("-s3.port={port}"))
@@ -59,7 +63,7 @@ impl SeaweedFs {
     }
 
     fn wait_for_bucket(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.make_bucket() {
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(self.process.try_wait().unwrap().is_none(), "it ended: {log}");
@@ -89,10 +93,10 @@ impl Drop for SeaweedFs {
 
 /// Each has a neighbour 10,000 above it that is free, too: the server talks to itself there.
 fn free_ports<const N: usize>() -> [u16; N] {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     // Tests run side by side in several processes, so each begins somewhere else.
     let first = 20_000 + u16::try_from(std::process::id() % 20_000).unwrap();
-    static NEXT: AtomicU16 = AtomicU16::new(0);
     std::array::from_fn(|_| {
         loop {
             let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 25_000;
