@@ -82,7 +82,7 @@ pub async fn record(tx: &mut Tx, blob: &NewBlob, now: i64) -> Result<Recorded, E
     let sql = "INSERT INTO blobs (digest, sha512, size, location, created_at) \
                VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (digest) DO UPDATE SET sha512 = coalesce(blobs.sha512, excluded.sha512), \
-               location = CASE WHEN $6 = 1 THEN excluded.location ELSE blobs.location END \
+               location = CASE WHEN CAST($6 AS BIGINT) = 1 THEN excluded.location ELSE blobs.location END \
                RETURNING id, location";
     let parameters = [
         (&blob.sha256).into(),
