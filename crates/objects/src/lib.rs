@@ -12,10 +12,14 @@
 pub mod azure;
 mod cloud;
 mod error;
+#[cfg(test)]
+mod fake;
 pub mod gcs;
 mod http;
 pub mod memory;
+mod requests;
 pub mod s3;
+pub mod swift;
 
 pub mod conformance;
 

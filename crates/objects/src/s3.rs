@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::cloud::{Cloud, Rest, failed, retries, root};
 use crate::http::Connections;
+use crate::requests::in_query;
 use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules};
 
 /// What S3 asks of parts.
@@ -313,13 +314,6 @@ impl Listing {
             status => Err(failed(format!("{status}: {text:.200}"))),
         }
     }
-}
-
-/// Text in a query, as signatures want it (RFC 3986 §2.3).
-fn in_query(text: &str) -> String {
-    const KEPT: &percent_encoding::AsciiSet =
-        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    percent_encoding::utf8_percent_encode(text, KEPT).to_string()
 }
 
 #[cfg(test)]
