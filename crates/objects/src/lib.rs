@@ -17,6 +17,7 @@ mod fake;
 pub mod gcs;
 mod http;
 pub mod memory;
+pub mod oss;
 mod requests;
 pub mod s3;
 pub mod swift;

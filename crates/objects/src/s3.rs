@@ -240,22 +240,22 @@ struct Listing {
 /// `ListMultipartUploadsResult` of the S3 API.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Uploads {
+pub(crate) struct Uploads {
     #[serde(default)]
-    upload: Vec<Upload>,
+    pub(crate) upload: Vec<Upload>,
     #[serde(default)]
-    is_truncated: bool,
-    next_key_marker: Option<String>,
-    next_upload_id_marker: Option<String>,
+    pub(crate) is_truncated: bool,
+    pub(crate) next_key_marker: Option<String>,
+    pub(crate) next_upload_id_marker: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Upload {
-    key: String,
+pub(crate) struct Upload {
+    pub(crate) key: String,
     #[serde(rename = "UploadId")]
-    id: String,
-    initiated: Option<jiff::Timestamp>,
+    pub(crate) id: String,
+    pub(crate) initiated: Option<jiff::Timestamp>,
 }
 
 impl Rest for Listing {
