@@ -26,6 +26,8 @@ debian_packages=(
   openssl apache2-utils       # certificates and signatures, htpasswd
   curl                        # HTTP/2, unix sockets
   pebble                      # an ACME authority
+  swift-proxy swift-account swift-container swift-object # an object store
+  memcached                   # where its proxy keeps tokens
   systemd                     # started in a machine of its own; systemd-socket-activate
   iproute2 binutils           # a network for dockerd; strip for the image
 )
@@ -161,7 +163,7 @@ check_everything() {
   done
   for command in /usr/bin/docker dockerd containerd ctr runc podman buildah skopeo \
     docker-compose docker-registry nginx haproxy strace /bin/busybox openssl htpasswd curl pebble \
-    pebble-challtestsrv systemd-socket-activate; do
+    pebble-challtestsrv systemd-socket-activate swift-proxy-server memcached; do
     command -v "$command" >/dev/null || missing+=("command $command")
   done
   for program in "${go_programs[@]}"; do

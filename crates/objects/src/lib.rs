@@ -12,10 +12,15 @@
 pub mod azure;
 mod cloud;
 mod error;
+#[cfg(test)]
+mod fake;
 pub mod gcs;
 mod http;
 pub mod memory;
+pub mod oss;
+mod requests;
 pub mod s3;
+pub mod swift;
 
 pub mod conformance;
 

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::cloud::{Cloud, Rest, failed, retries, root};
 use crate::http::Connections;
+use crate::requests::in_query;
 use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules};
 
 /// What S3 asks of parts.
@@ -239,22 +240,22 @@ struct Listing {
 /// `ListMultipartUploadsResult` of the S3 API.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Uploads {
+pub(crate) struct Uploads {
     #[serde(default)]
-    upload: Vec<Upload>,
+    pub(crate) upload: Vec<Upload>,
     #[serde(default)]
-    is_truncated: bool,
-    next_key_marker: Option<String>,
-    next_upload_id_marker: Option<String>,
+    pub(crate) is_truncated: bool,
+    pub(crate) next_key_marker: Option<String>,
+    pub(crate) next_upload_id_marker: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Upload {
-    key: String,
+pub(crate) struct Upload {
+    pub(crate) key: String,
     #[serde(rename = "UploadId")]
-    id: String,
-    initiated: Option<jiff::Timestamp>,
+    pub(crate) id: String,
+    pub(crate) initiated: Option<jiff::Timestamp>,
 }
 
 impl Rest for Listing {
@@ -313,13 +314,6 @@ impl Listing {
             status => Err(failed(format!("{status}: {text:.200}"))),
         }
     }
-}
-
-/// Text in a query, as signatures want it (RFC 3986 §2.3).
-fn in_query(text: &str) -> String {
-    const KEPT: &percent_encoding::AsciiSet =
-        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    percent_encoding::utf8_percent_encode(text, KEPT).to_string()
 }
 
 #[cfg(test)]
