@@ -6,9 +6,11 @@ cd "$(dirname "$0")"
 
 cargo test --workspace
 e2e/install.sh
-cargo test -p orlop-metadata --features postgres-server --test postgres
-cargo test -p orlop-registry --features postgres-server --test replicas
-cargo test -p orlop-objects --features store-servers
+# What needs a server of its own. The whole workspace, so that nothing is compiled a second time.
+cargo test --workspace \
+  --features orlop-metadata/postgres-server,orlop-registry/postgres-server \
+  --features orlop-objects/store-servers \
+  --test postgres --test replicas --test s3 --test azure --test gcs --test swift --test oss
 # One file that needs no other: what is tested is what goes into the container image.
 target="$(rustc -vV | sed -n 's/^host: //p')"
 RUSTFLAGS="-C target-feature=+crt-static" \

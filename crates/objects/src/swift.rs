@@ -31,7 +31,7 @@ const RULES: PartRules =
     PartRules { min_size: 1, step: 1, max_count: 10_000, at_once: usize::MAX, are_replaced: true };
 
 /// Which container, where, and who asks.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Config {
     /// Who logs in.
     pub username: String,

@@ -55,9 +55,9 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
             let blobs = ObjectStore::new(Arc::new(Memory::new()), 0);
             Arc::new(Observed::new(blobs, observe))
         }
-        Place::S3 { bucket, part_size } => {
-            let bucket = objects::s3::open(bucket).with_context(cannot_use)?;
-            Arc::new(Observed::new(ObjectStore::new(bucket, *part_size), observe))
+        Place::Bucket(bucket) => {
+            let objects = bucket.open().with_context(cannot_use)?;
+            Arc::new(Observed::new(ObjectStore::new(objects, bucket.part_size), observe))
         }
     };
     match blobs.check_writable().await {
@@ -122,9 +122,7 @@ pub(crate) fn content(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
     Ok(match &config.storage.place {
         Place::Folder(root) => Arc::new(FileSystem::open_existing(root)),
         Place::Memory => Arc::new(ObjectStore::new(Arc::new(Memory::new()), 0)),
-        Place::S3 { bucket, part_size } => {
-            Arc::new(ObjectStore::new(objects::s3::open(bucket)?, *part_size))
-        }
+        Place::Bucket(bucket) => Arc::new(ObjectStore::new(bucket.open()?, bucket.part_size)),
     })
 }
 

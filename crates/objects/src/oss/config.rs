@@ -8,7 +8,7 @@ use ::http::{HeaderName, HeaderValue};
 const DOMAIN: &str = "aliyuncs.com";
 
 /// Which bucket, where, and how it is spoken to.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Config {
     /// The access key's name.
     pub access_key_id: String,

@@ -39,16 +39,19 @@ const SQLITE: &str = "orlop/metadata.sqlite";
 /// What a URL begins with that names a file of SQLite.
 pub(crate) const SQLITE_SCHEME: &str = "sqlite://";
 
-pub(super) fn read(database: &Section<'_>, place: &Place) -> Result<Database, ConfigError> {
+pub(super) fn read(root: &Section<'_>, place: &Place) -> Result<Database, ConfigError> {
+    let database = root.section("database");
     let Some(url) = database.text("url")? else {
         return match place {
             Place::Folder(folder) => Ok(Database::Sqlite(folder.join(SQLITE))),
             Place::Memory => Ok(Database::Temporary),
-            Place::S3 { .. } => {
+            Place::Bucket(_) => {
                 let reason = "is needed, because the facts do not lie in the object store: set it \
                               (or REGISTRY_DATABASE_URL) to postgres://user:password@host/database, \
                               or for a single server to sqlite:///path/of/a/file";
-                Err(database.unfit("url", reason))
+                let origin = root.section("storage").origin();
+                let (key, reason) = ("database.url".to_owned(), reason.to_owned());
+                Err(ConfigError::Unfit { origin, key, reason })
             }
         };
     };

@@ -1,11 +1,11 @@
 //! From the tree to typed settings, for what the server acts on.
 
 mod auth;
+mod buckets;
 mod database;
 mod health;
 mod http;
 mod log;
-mod s3;
 mod section;
 mod storage;
 mod validation;
@@ -13,6 +13,8 @@ mod validation;
 use std::fmt;
 
 pub(crate) use auth::{Action, Auth, Authenticator, Jwks, Rule, Token, User};
+#[cfg(test)]
+pub(crate) use buckets::{Bucket, Maker};
 pub(crate) use database::{Database, SQLITE_SCHEME};
 pub(crate) use health::{Health, HttpCheck};
 pub(crate) use http::{Certificate, ClientAuth, Http, Net, Tls, TlsVersion};
@@ -61,7 +63,7 @@ pub(super) fn read(root: &Node, notes: &mut Notes) -> Result<Config, ConfigError
     Ok(Config {
         log: log::read(&root.section("log"))?,
         http: http::read(&root.section("http"), notes)?,
-        database: database::read(&root.section("database"), &storage.place)?,
+        database: database::read(&root, &storage.place)?,
         storage,
         auth: auth::read(&root.section("auth"))?,
         health: health::read(&root.section("health"))?,

@@ -9,6 +9,7 @@ use web::redirect::Redirect;
 use super::super::Notes;
 use super::super::error::ConfigError;
 use super::super::kind;
+use super::buckets::{self, Bucket};
 use super::section::Section;
 
 /// `storage`: where the bytes are and how long leftovers stay.
@@ -33,10 +34,7 @@ pub(crate) enum Place {
     Folder(PathBuf),
     /// In memory, until the server ends.
     Memory,
-    S3 {
-        bucket: Box<objects::s3::Config>,
-        part_size: usize,
-    },
+    Bucket(Bucket),
 }
 
 impl Place {
@@ -45,7 +43,7 @@ impl Place {
         match self {
             Self::Folder(_) => "filesystem",
             Self::Memory => "inmemory",
-            Self::S3 { .. } => "s3aws",
+            Self::Bucket(bucket) => bucket.driver(),
         }
     }
 
@@ -53,7 +51,7 @@ impl Place {
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(folder) => Some(folder),
-            Self::Memory | Self::S3 { .. } => None,
+            Self::Memory | Self::Bucket(_) => None,
         }
     }
 }
@@ -63,9 +61,7 @@ impl fmt::Display for Place {
         match self {
             Self::Folder(folder) => write!(f, "{}", folder.display()),
             Self::Memory => f.write_str("memory"),
-            Self::S3 { bucket, .. } => {
-                write!(f, "s3://{}/{}", bucket.bucket, bucket.root.trim_matches('/'))
-            }
+            Self::Bucket(bucket) => bucket.fmt(f),
         }
     }
 }
@@ -115,11 +111,9 @@ fn place(storage: &Section<'_>) -> Result<Place, ConfigError> {
     if storage.names("inmemory") {
         return Ok(Place::Memory);
     }
-    let s3 = storage.section("s3");
-    if s3.is_set() {
-        return super::s3::read(&s3);
+    if let Some(bucket) = buckets::read(storage)? {
+        return Ok(Place::Bucket(bucket));
     }
-    // Without `filesystem`, a driver is chosen that there is none for yet, and no server starts.
     Ok(Place::Folder(storage.path("filesystem.rootdirectory")?.unwrap_or_default()))
 }
 

@@ -376,7 +376,6 @@ fn what_a_later_version_does_is_named() {
         ("proxy: {remoteurl: 'https://example.com'}", "proxy.remoteurl"),
         ("notifications: {endpoints: [{url: 'http://h'}]}", "notifications.endpoints[0]"),
         ("log: {hooks: [{type: mail}]}", "log.hooks[0]"),
-        ("storage: {gcs: {bucket: b}}", "storage.gcs"),
         (
             "middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
              keypairid: i}}]}",

@@ -350,8 +350,8 @@ database: {url: 'sqlite:///var/lib/orlop.sqlite'}
 ";
     let config = clean(text);
     assert_eq!(config.database, Database::Sqlite(PathBuf::from("/var/lib/orlop.sqlite")));
-    let Place::S3 { bucket, part_size } = &config.storage.place else { panic!() };
-    assert_eq!((bucket.bucket.as_str(), *part_size), ("images", 6_291_456));
+    let (bucket, part_size) = s3_of(&config);
+    assert_eq!((bucket.bucket.as_str(), part_size), ("images", 6_291_456));
     assert!(bucket.virtual_hosted && !bucket.insecure, "as Amazon has it");
     assert_eq!(bucket.encryption, objects::s3::Encryption::Kms("key-1".to_owned()));
     assert_eq!(bucket.storage_class.as_deref(), Some("STANDARD_IA"));
@@ -363,11 +363,52 @@ database: {url: 'sqlite:///var/lib/orlop.sqlite'}
         "storage: {{s3: {{bucket: b, region: r, regionendpoint: 'minio:9000', \
                        secure: false}}}}\ndatabase: {{url: {url}}}\n"
     );
-    let Place::S3 { bucket, .. } = clean(&own).storage.place else { panic!() };
+    let (bucket, _) = s3_of(&clean(&own));
     assert!(!bucket.virtual_hosted && bucket.insecure && bucket.keys.is_none());
     let hosted = own.replace("secure: false", "forcepathstyle: false");
-    let Place::S3 { bucket, .. } = clean(&hosted).storage.place else { panic!() };
+    let (bucket, _) = s3_of(&clean(&hosted));
     assert!(bucket.virtual_hosted);
 
     assert_eq!(clean("storage: inmemory\n").database, Database::Temporary);
+}
+
+fn s3_of(config: &Config) -> (objects::s3::Config, usize) {
+    match &config.storage.place {
+        Place::Bucket(Bucket { maker: Maker::S3(s3), part_size }) => ((**s3).clone(), *part_size),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn object_stores_of_other_makers() {
+    for (text, place, driver) in [
+        (
+            "azure: {accountname: a, accountkey: aGlkZGVu, container: c, rootdirectory: /team}",
+            "azure://c/team",
+            "azure",
+        ),
+        (
+            "gcs: {bucket: b, credentials: {type: service_account, private_key: hidden}}",
+            "gcs://b/",
+            "gcs",
+        ),
+        (
+            "swift: {username: u, password: hidden, authurl: 'http://s/auth/v1.0', container: c, \
+             prefix: p}",
+            "swift://c/p",
+            "swift",
+        ),
+        (
+            "oss: {accesskeyid: a, accesskeysecret: hidden, region: cn-hangzhou, bucket: b}",
+            "oss://b/",
+            "oss",
+        ),
+    ] {
+        let config =
+            clean(&format!("storage: {{{text}}}\ndatabase: {{url: 'postgres://o@db/o'}}\n"));
+        assert_eq!(config.storage.place.to_string(), place);
+        assert_eq!(config.storage.place.driver(), driver);
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hidden") && !shown.contains("aGlkZGVu"), "{shown}");
+    }
 }

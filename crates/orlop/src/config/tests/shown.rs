@@ -65,6 +65,7 @@ fn what_is_shown_means_the_same() {
         config.http.secret = None;
         config.health.http.clear();
         config.database = Database::Temporary;
+        config.storage.place = Place::Memory;
         config
     };
     assert_eq!(without_secret(again.config.clone()), without_secret(first.config.clone()));

@@ -164,6 +164,7 @@ fn keys_with_an_underscore_are_found() {
         ("REGISTRY_STORAGE_AZURE_ACCOUNTNAME", "n"),
         ("REGISTRY_STORAGE_AZURE_CONTAINER", "c"),
         ("REGISTRY_STORAGE_AZURE_MAX_RETRIES", "7"),
+        ("REGISTRY_DATABASE_URL", "postgres://orlop@db/orlop"),
     ];
     let shown = load(None, &variables).unwrap().show();
     assert!(shown.contains("max_retries: 7  # REGISTRY_STORAGE_AZURE_MAX_RETRIES"), "{shown}");
