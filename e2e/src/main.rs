@@ -43,6 +43,7 @@ mod proxy;
 mod referrers;
 mod regctl;
 mod reload;
+mod replicas;
 mod skopeo;
 mod socket;
 mod systemd;
@@ -83,6 +84,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     layouts::SCENARIOS,
     garbage_collect::SCENARIOS,
     postgres::SCENARIOS,
+    replicas::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,
     trouble::SCENARIOS,
@@ -117,6 +119,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (large_layer::SCENARIOS, "256 MB, streamed"),
     (conformance::SCENARIOS, "dev, sparse"),
     (crash::SCENARIOS, "killed 40 times"),
+    (replicas::SCENARIOS, ""),
 ];
 
 /// A scenario, and where it plays.

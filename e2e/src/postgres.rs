@@ -161,7 +161,7 @@ fn push(http: &Http, layer: &str, tag: &str) -> Result<String> {
 }
 
 /// A PostgreSQL server of the scenario's own.
-struct Database {
+pub(crate) struct Database {
     process: Daemon,
     data: PathBuf,
     port: u16,
@@ -169,7 +169,7 @@ struct Database {
 }
 
 impl Database {
-    fn start(stage: &Stage) -> Result<Self> {
+    pub(crate) fn start(stage: &Stage) -> Result<Self> {
         // Somebody else is to find the way.
         std::fs::set_permissions(stage.path(""), std::fs::Permissions::from_mode(0o711))?;
         let data = stage.folder("postgres")?;
@@ -219,7 +219,7 @@ impl Database {
         Ok(client.args(["--clear-groups", "--"]).arg(program(name)?))
     }
 
-    fn setup(&self) -> Setup<'static> {
+    pub(crate) fn setup(&self) -> Setup<'static> {
         Setup {
             environment: vec![
                 ("REGISTRY_DATABASE_URL", self.url.clone()),

@@ -10,6 +10,7 @@ mod links;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ const ARRIVED: &str = "orlop/blobs/";
 pub struct ObjectStore {
     objects: Arc<dyn Objects>,
     part_size: usize,
+    /// Whether it was written to once: then it is enough that it answers.
+    was_written: Arc<AtomicBool>,
 }
 
 impl ObjectStore {
@@ -49,7 +52,7 @@ impl ObjectStore {
     pub fn new(objects: Arc<dyn Objects>, part_size: usize) -> Self {
         let PartRules { min_size, step, .. } = objects.part_rules();
         let part_size = part_size.max(min_size).max(1).next_multiple_of(step);
-        Self { objects, part_size }
+        Self { objects, part_size, was_written: Arc::default() }
     }
 
     /// A key that nobody has used.
@@ -240,9 +243,15 @@ impl Blobs for ObjectStore {
 
     fn check_writable(&self) -> Future<'_, Result<(), Error>> {
         Box::pin(async move {
+            if self.was_written.load(Ordering::Relaxed) {
+                self.objects.find(OWNER).await?;
+                return Ok(());
+            }
             let content = vec![Bytes::from_static(b"probe")];
             self.objects.put(PROBE, content).await.map_err(writing)?;
-            self.objects.delete(PROBE).await.map_err(writing)
+            self.objects.delete(PROBE).await.map_err(writing)?;
+            self.was_written.store(true, Ordering::Relaxed);
+            Ok(())
         })
     }
 }
