@@ -21,6 +21,7 @@ mod seaweedfs;
 
 mod access;
 mod acme;
+mod bucket;
 mod buildah;
 mod conformance;
 mod containerd;
@@ -120,6 +121,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (conformance::SCENARIOS, "dev, sparse"),
     (crash::SCENARIOS, "killed 40 times"),
     (replicas::SCENARIOS, ""),
+    (bucket::SCENARIOS, ""),
 ];
 
 /// A scenario, and where it plays.
