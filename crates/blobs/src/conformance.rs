@@ -127,6 +127,19 @@ async fn commits_what_was_committed_before(store: &dyn Blobs) -> Outcome {
         let opened = store.open(&digest, location.as_deref(), size).await?;
         ensure(read_all(&opened).await? == content, "content that was committed twice")?;
     }
+    // The same with little after the parts, which lies in an object by itself until then.
+    let id = UploadId::now_v7();
+    let (most, rest) = (content.slice(..19_000_000), content.slice(19_000_000..19_001_000));
+    let upload = store.begin(id).await?.append(vec![most]).await?.flush().await?;
+    let upload = upload.append(vec![rest]).await?.flush().await?;
+    let tailed = upload.state();
+    let digest_of_both = Digest::sha256(&content.slice(..19_001_000));
+    let _ = upload.commit(digest_of_both).await?;
+    if let Ok(Resumed::Whole(upload)) = store.resume(id, 19_001_000, &tailed).await {
+        // A store that has nothing to resume has said so before.
+        let committed = upload.commit(digest_of_both).await;
+        ensure(committed.is_ok() || !store.is_replicated(), "it can be committed again")?;
+    }
     let other = Digest::sha256(b"something else");
     ensure(again(other).await.is_err(), "committed as something else")
 }

@@ -526,7 +526,7 @@ fn put(
     if let Some(content) = &small
         && holds(&layout::data(&store.shared.root, digest), content)
     {
-        return Ok(Stored { location: None, unsynced: small });
+        return Ok(Stored { unsynced: small, ..Stored::default() });
     }
     let failed = |error| Error::new("write", path, error);
     // One of a request that died may be there.
@@ -566,7 +566,7 @@ fn restore(
             return move_to_layout(store, path, &file, digest);
         }
         let moved = rename_to_layout(store, path, digest);
-        let stored = moved.map(|_| Stored { location: None, unsynced: Some(content) });
+        let stored = moved.map(|_| Stored { unsynced: Some(content), ..Stored::default() });
         counted(store, length, stored)
     });
     if restored.is_err() {
@@ -614,7 +614,7 @@ fn place(
         }
         Err(_) => return move_to_layout(store, from, file, digest),
     }
-    Ok(Stored { location: None, unsynced: Some(content) })
+    Ok(Stored { unsynced: Some(content), ..Stored::default() })
 }
 
 /// Whether this is what the file holds. It is small.
@@ -641,7 +641,7 @@ fn move_to_layout(
 ) -> Result<Stored, Error> {
     file.sync_data().map_err(|error| Error::new("sync", from, error))?;
     sync_folders(&rename_to_layout(store, from, digest)?)?;
-    Ok(Stored { location: None, unsynced: None })
+    Ok(Stored::default())
 }
 
 /// Puts a file in the place of `digest`, whatever is there. Returns the folder that it is in.

@@ -236,7 +236,7 @@ fn part(bytes: &Bytes, offset: u64, limit: usize) -> Option<Bytes> {
 }
 
 /// Content that is in its place.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[must_use = "what is not synced is lost with the power unless somebody keeps it"]
 pub struct Stored {
     /// Where it is; `None`: at the layout's key.
@@ -245,6 +245,8 @@ pub struct Stored {
     /// until a [`Blobs::sync`] that began later has succeeded, and otherwise puts it again. That
     /// way many small contents share one wait for the disk.
     pub unsynced: Option<Bytes>,
+    /// Other locations that nobody needs once it is written down that the content is there.
+    pub leftovers: Vec<String>,
 }
 
 /// What [`Blobs::resume`] found.

@@ -130,7 +130,7 @@ impl Blobs for ObjectStore {
     fn put<'a>(&'a self, digest: &'a Digest, content: Bytes) -> Future<'a, Result<Stored, Error>> {
         Box::pin(async move {
             self.objects.put(&layout::data_key(digest), vec![content]).await.map_err(writing)?;
-            Ok(Stored { location: None, unsynced: None })
+            Ok(Stored::default())
         })
     }
 

@@ -32,7 +32,7 @@ pub struct NewBlob {
     pub size: u64,
     /// Where the bytes are; `None`: at the layout's key.
     pub location: Option<String>,
-    /// Whether the bytes are not any more where they were recorded before.
+    /// Whether what was recorded of the bytes before is wrong.
     pub replaces: bool,
     /// The bytes, if they might not survive the loss of power where they are.
     pub unsynced: Option<Bytes>,
@@ -83,7 +83,8 @@ pub async fn record(tx: &mut Tx, blob: &NewBlob, now: i64) -> Result<Recorded, E
                VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (digest) DO UPDATE SET sha512 = coalesce(blobs.sha512, excluded.sha512), \
                location = CASE WHEN CAST($6 AS BIGINT) = 1 \
-               THEN excluded.location ELSE blobs.location END \
+               THEN excluded.location ELSE blobs.location END, \
+               size = CASE WHEN CAST($6 AS BIGINT) = 1 THEN excluded.size ELSE blobs.size END \
                RETURNING id, location";
     let parameters = [
         (&blob.sha256).into(),

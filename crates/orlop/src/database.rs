@@ -238,12 +238,10 @@ pub(crate) async fn open_side(text: &str, is_target: bool) -> anyhow::Result<Dat
     }
     // The lock of the server that would use this file.
     let is_of_a_server = path.ends_with(SQLITE);
-    let lock = if is_of_a_server {
-        let root = folder.parent().unwrap_or(folder);
-        Some(lock(&root.join(LOCK), Lock::Alone)?.ok_or_else(|| in_use(root))?)
-    } else {
-        None
-    };
+    let root = folder.parent().unwrap_or(folder);
+    let lock_path =
+        if is_of_a_server { root.join(LOCK) } else { path.with_added_extension("lock") };
+    let lock = Some(lock(&lock_path, Lock::Alone)?.ok_or_else(|| in_use(&path))?);
     let metadata = if is_target {
         Metadata::open_sqlite_for_copy(&path).await?
     } else {

@@ -101,9 +101,11 @@ impl Registry {
         if self.blobs().is_replicated() && !unread {
             match self.find_kept(&hashed).await? {
                 Kept::Whole(location) => {
-                    let stored = Stored { location, unsynced: None };
+                    let stored = Stored { location, ..Stored::default() };
                     self.record_blob(repository, session, hashed, stored, false).await?;
-                    upload.discard().await?;
+                    if let Err(error) = upload.discard().await {
+                        tracing::info!(%error, "what was received a second time is left");
+                    }
                     return Ok(stored_blob);
                 }
                 Kept::Damaged => replaces = true,
@@ -162,7 +164,7 @@ impl Registry {
         replaces: bool,
     ) -> Result<(), Error> {
         self.ensure_adopted(repository).await?;
-        let Stored { location, unsynced } = stored;
+        let Stored { location, unsynced, leftovers } = stored;
         let blob = metadata::blobs::NewBlob {
             sha256: hashed.sha256,
             sha512: hashed.sha512,
@@ -195,7 +197,11 @@ impl Registry {
             .await;
         // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(unsynced.as_ref());
-        if recorded? != location {
+        let recorded = recorded?;
+        for leftover in &leftovers {
+            self.remove_unused(&hashed.sha256, Some(leftover)).await;
+        }
+        if recorded != location {
             // Somebody else has stored the same meanwhile.
             self.remove_unused(&hashed.sha256, location.as_deref()).await;
         }

@@ -37,6 +37,7 @@ mod session;
 mod session_ids;
 mod sessions;
 mod store;
+mod suspects;
 mod tags;
 mod transfer;
 mod upload;
@@ -51,6 +52,7 @@ use oci::{Digest, Reference, RepositoryName};
 use tokio::sync::{OnceCell, Semaphore};
 
 use answers::Answers;
+use suspects::Suspects;
 
 pub use adopt::{Adoption, AdoptionProgress, survey};
 pub use blob::StoredBlob;
@@ -102,6 +104,7 @@ struct Shared {
     found_manifests: Answers<(RepositoryName, Reference), metadata::manifests::Manifest>,
     /// The blobs that repositories serve.
     found_blobs: Answers<(RepositoryName, Digest), metadata::blobs::Blob>,
+    suspects: Suspects,
     /// Content of manifests and small blobs by their sha256 digest. It says nothing about who may
     /// read it: the database is asked that each time.
     contents: quick_cache::sync::Cache<Digest, Bytes, ByLength>,
@@ -130,6 +133,7 @@ impl Registry {
                 work,
                 found_manifests: Answers::new(),
                 found_blobs: Answers::new(),
+                suspects: Suspects::default(),
                 contents,
             }),
         }

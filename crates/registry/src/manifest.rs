@@ -91,7 +91,8 @@ impl Registry {
             sha512: Some(digest).filter(|digest| *digest != sha256),
             size: push.content.len() as u64,
             location: None,
-            replaces: false,
+            // They have just been written where they belong, whatever was known of them.
+            replaces: true,
             unsynced: None,
         };
         let mut accepted = Accepted {

@@ -101,6 +101,9 @@ impl Registry {
         match content.begin(offset).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 tracing::error!(%error, "a blob can not be read");
+                if let Ok(blob) = self.find_blob(repository, digest).await {
+                    self.shared.suspects.add(&blob.digest);
+                }
                 Err(blob_gone(repository, digest, content.size(), None))
             }
             begun => Ok(begun?),
@@ -151,7 +154,7 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Blob, Error> {
         let blob = self.find_blob(repository, digest).await?;
-        if self.blobs().is_replicated() {
+        if self.blobs().is_replicated() && !self.shared.suspects.has(&blob.digest) {
             return Ok(blob);
         }
         match self.blobs().size(&blob.digest, blob.location.as_deref()).await? {

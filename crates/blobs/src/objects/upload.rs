@@ -219,7 +219,7 @@ impl ObjectUpload {
                 return Err(writing(error));
             }
         }
-        Ok(Stored { location: Some(key), unsynced: None })
+        Ok(Stored { location: Some(key), ..Stored::default() })
     }
 }
 
@@ -302,16 +302,17 @@ impl Upload for ObjectUpload {
             } else if self.is_tail_current
                 && let Some(tail) = self.written.tail.take()
             {
-                Stored { location: Some(tail.key), unsynced: None }
+                Stored { location: Some(tail.key), ..Stored::default() }
             } else {
                 self.load_tail().await?;
                 let content = std::mem::take(&mut self.held).into();
                 let key = layout::data_key(&digest);
                 self.store.objects.put(&key, content).await.map_err(writing)?;
-                Stored { location: None, unsynced: None }
+                Stored::default()
             };
-            discard(&self.store, std::mem::take(&mut self.written.outdated));
-            Ok(stored)
+            // The saved state may name them still.
+            let leftovers = self.written.outdated.into_iter().map(|tail| tail.key).collect();
+            Ok(Stored { leftovers, ..stored })
         })
     }
 }

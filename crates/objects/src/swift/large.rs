@@ -57,11 +57,13 @@ impl Swift {
         content: Vec<Bytes>,
     ) -> Result<String, Error> {
         let size = content.iter().map(Bytes::len).sum::<usize>();
-        let name = self.segment(key, attempt, number);
-        let put = Ask::new(Method::PUT, format!("put a part of object {key}"), name);
+        // Two servers may write the same part; each keeps its own.
+        let name = format!("{number:08}-{}", uuid::Uuid::now_v7().simple());
+        let place = self.segment(key, attempt, &name);
+        let put = Ask::new(Method::PUT, format!("put a part of object {key}"), place);
         let answer = self.container.done(&put.content(content)).await?;
         let etag = answer.header(&ETAG).unwrap_or_default().trim_matches('"');
-        Ok(format!("{etag}:{size}"))
+        Ok(format!("{name}:{etag}:{size}"))
     }
 
     pub(super) async fn complete_large(
@@ -79,7 +81,9 @@ impl Swift {
         let is_over = |error: &Error| error.kind() == ErrorKind::NotFound;
         if has_last && completed.as_ref().is_err_and(is_over) {
             // Nobody would look for the last one any more.
-            self.delete_below(&self.segment(key, attempt, parts.len() - 1)).await?;
+            let last = parts.last().and_then(|part| part.split_once(':'));
+            let (name, _) = last.unwrap_or_default();
+            self.delete_below(&self.segment(key, attempt, name)).await?;
         }
         completed?;
         let mark = self.mark(Method::DELETE, "complete", key, attempt);
@@ -92,10 +96,11 @@ impl Swift {
 
     /// Writes what says of which parts the object consists.
     async fn put_manifests(&self, key: &str, attempt: &str, parts: &[String]) -> Result<(), Error> {
-        let segments = parts.iter().enumerate().map(|(number, part)| {
-            let (etag, size) = part.rsplit_once(':').unwrap_or_default();
+        let segments = parts.iter().map(|part| {
+            let (name, rest) = part.split_once(':').unwrap_or_default();
+            let (etag, size) = rest.rsplit_once(':').unwrap_or_default();
             Segment {
-                path: self.path(&self.segment(key, attempt, number)),
+                path: self.path(&self.segment(key, attempt, name)),
                 etag: Some(etag.to_owned()).filter(|etag| !etag.is_empty()),
                 size_bytes: size.parse().ok(),
             }
@@ -200,8 +205,8 @@ impl Swift {
         Ask::new(method, format!("{action} object {key}"), name)
     }
 
-    fn segment(&self, key: &str, attempt: &str, number: usize) -> String {
-        format!("{}{key}/{attempt}/{number:08}", self.segments)
+    fn segment(&self, key: &str, attempt: &str, name: &str) -> String {
+        format!("{}{key}/{attempt}/{name}", self.segments)
     }
 
     fn path(&self, name: &str) -> String {

@@ -101,7 +101,7 @@ impl Session {
             Err(error) => return Err(error.into()),
         }
         registry.blobs().settle(&hashed.sha256).await?;
-        let stored = Stored { location: None, unsynced: None };
+        let stored = Stored::default();
         registry.record_blob(&self.repository, Some(self.row()), hashed, stored, false).await?;
         self.ended();
         Ok(Some(StoredBlob { digest: *digest, size: hashed.size }))
