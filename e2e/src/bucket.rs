@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use crate::http::{Http, sha256};
-use crate::image::{media_type, pseudo_random};
+use crate::http::{Http, sha256, with_query};
+use crate::image::pseudo_random;
 use crate::registry::Setup;
 use crate::scenario::{Scenario, Stage};
 
@@ -36,24 +36,37 @@ fn taken_over(stage: &Stage) -> Result<()> {
     let mut tags = registry.http.tags("team/app")?;
     tags.sort();
     ensure!(tags == ["v1", "v2", "v3"], "tags are {tags:?}");
+    let large = push_in_parts(&registry.http, "team/app", 30_000_000)?;
     registry.stop()?;
+    registry.check(stage)?;
+
+    // And the way back, with what was pushed meanwhile.
+    let said = registry.command(stage, "export").text()?;
+    let mut peer = stage.start_peer("store")?;
+    ensure!(peer.http.digest_of("team/app", "v3")? == again, "{said}");
+    peer.http.read_whole("team/app", "v3")?;
+    let (size, found) = peer.http.digest_of_body(&format!("/v2/team/app/blobs/{large}"))?;
+    ensure!((size, &found) == (30_000_000, &large), "{said}");
+    peer.stop()?;
     registry.check(stage)
 }
 
-/// An image of one layer. Its digest.
+/// A blob that comes in three requests.
+fn push_in_parts(http: &Http, repository: &str, length: usize) -> Result<String> {
+    let bytes = pseudo_random("in parts", length);
+    let mut location = http.open_upload(repository)?;
+    for chunk in bytes.chunks(length.div_ceil(3)) {
+        let kind = [("content-type", "application/octet-stream")];
+        location = http
+            .send("PATCH", &location, &kind, chunk)?
+            .expect(202)?
+            .required_header("location")?;
+    }
+    let digest = sha256(&bytes);
+    http.send("PUT", &with_query(&location, "digest", &digest), &[], &[] as &[u8])?.expect(201)?;
+    Ok(digest)
+}
+
 fn push(http: &Http, repository: &str, tag: &str, length: usize) -> Result<String> {
-    let layer = pseudo_random(&format!("{repository}:{tag}"), length);
-    let blob = |kind: &str, bytes: &[u8]| -> Result<serde_json::Value> {
-        let digest = http.push_blob(repository, bytes)?;
-        Ok(serde_json::json!({"mediaType": kind, "digest": digest, "size": bytes.len()}))
-    };
-    let manifest = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_MANIFEST,
-        "config": blob(media_type::OCI_CONFIG, b"{}")?,
-        "layers": [blob(media_type::OCI_LAYER_GZIP, &layer)?],
-    });
-    let bytes = manifest.to_string().into_bytes();
-    http.put_manifest(repository, tag, media_type::OCI_MANIFEST, &bytes)?.expect(201)?;
-    Ok(sha256(&bytes))
+    http.push_image(repository, tag, &pseudo_random(&format!("{repository}:{tag}"), length))
 }

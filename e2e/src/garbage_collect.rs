@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
 
 use crate::http::{Http, sha256};
-use crate::image::{media_type, pseudo_random};
+use crate::image::pseudo_random;
 use crate::process::Client;
 use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage};
@@ -56,22 +55,8 @@ fn collect(stage: &Stage) -> Result<()> {
     registry.stop()
 }
 
-/// An image of one layer. Its digest.
 fn push(http: &Http, layer: &str, tag: &str) -> Result<String> {
-    let layer = pseudo_random(layer, 20_000);
-    let blob = |kind: &str, bytes: &[u8]| -> Result<serde_json::Value> {
-        let digest = http.push_blob(REPOSITORY, bytes)?;
-        Ok(json!({"mediaType": kind, "digest": digest, "size": bytes.len()}))
-    };
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_MANIFEST,
-        "config": blob(media_type::OCI_CONFIG, b"{}")?,
-        "layers": [blob(media_type::OCI_LAYER_GZIP, &layer)?],
-    });
-    let bytes = manifest.to_string().into_bytes();
-    http.put_manifest(REPOSITORY, tag, media_type::OCI_MANIFEST, &bytes)?.expect(201)?;
-    Ok(sha256(&bytes))
+    http.push_image(REPOSITORY, tag, &pseudo_random(layer, 20_000))
 }
 
 fn run<'a>(stage: &'a Stage, registry: &Registry, arguments: &[&str]) -> Client<'a> {

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 use ureq::http::Request;
 use ureq::{Agent, AsSendBody};
@@ -117,6 +117,23 @@ impl Http {
         )?
         .expect(201)?;
         Ok(digest)
+    }
+
+    /// Pushes an image of one layer. Its digest.
+    pub(crate) fn push_image(&self, repository: &str, tag: &str, layer: &[u8]) -> Result<String> {
+        let blob = |kind: &str, bytes: &[u8]| -> Result<Value> {
+            let digest = self.push_blob(repository, bytes)?;
+            Ok(json!({"mediaType": kind, "digest": digest, "size": bytes.len()}))
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": blob(media_type::OCI_CONFIG, b"{}")?,
+            "layers": [blob(media_type::OCI_LAYER_GZIP, layer)?],
+        });
+        let bytes = manifest.to_string().into_bytes();
+        self.put_manifest(repository, tag, media_type::OCI_MANIFEST, &bytes)?.expect(201)?;
+        Ok(sha256(&bytes))
     }
 
     /// Opens an upload: the `Location` to send bytes to.

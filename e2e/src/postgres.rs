@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use serde_json::json;
 
-use crate::http::{Http, sha256};
-use crate::image::{media_type, pseudo_random};
+use crate::http::Http;
+use crate::image::pseudo_random;
 use crate::process::{Client, Daemon};
 use crate::registry::{Registry, Setup, free_port};
 use crate::scenario::{Scenario, Stage, wait_until};
@@ -142,22 +141,8 @@ fn push_many(http: &Http, name: &str) -> Result<Vec<(String, String)>> {
     Ok(pushed)
 }
 
-/// An image of one layer. Its digest.
 fn push(http: &Http, layer: &str, tag: &str) -> Result<String> {
-    let layer = pseudo_random(layer, 100_000);
-    let blob = |kind: &str, bytes: &[u8]| -> Result<serde_json::Value> {
-        let digest = http.push_blob(REPOSITORY, bytes)?;
-        Ok(json!({"mediaType": kind, "digest": digest, "size": bytes.len()}))
-    };
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_MANIFEST,
-        "config": blob(media_type::OCI_CONFIG, b"{}")?,
-        "layers": [blob(media_type::OCI_LAYER_GZIP, &layer)?],
-    });
-    let bytes = manifest.to_string().into_bytes();
-    http.put_manifest(REPOSITORY, tag, media_type::OCI_MANIFEST, &bytes)?.expect(201)?;
-    Ok(sha256(&bytes))
+    http.push_image(REPOSITORY, tag, &pseudo_random(layer, 100_000))
 }
 
 /// A PostgreSQL server of the scenario's own.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use oci::Digest;
 
 use crate::links::{BadLink, LinkKind, LinkName, Links};
-use crate::{Blobs, Content, ErrorKind, Resumed, Upload, UploadId};
+use crate::{Blobs, Content, ErrorKind, Located, Resumed, Stored, Upload, UploadId};
 
 type Outcome = Result<(), Box<dyn StdError>>;
 
@@ -26,6 +26,7 @@ pub async fn run(store: &dyn Blobs) -> Outcome {
     aborts(store).await?;
     finds_stale_uploads(store).await?;
     lists_content(store).await?;
+    lists_what_is_elsewhere(store).await?;
     removes_content(store).await?;
     remembers_its_owner(store).await?;
     if let Some(links) = store.links() {
@@ -262,6 +263,45 @@ async fn lists_content(store: &dyn Blobs) -> Outcome {
     let shard = digest.hash().first().copied().unwrap_or_default();
     ensure(store.list_shard(shard).await?.contains(&digest), "its shard lists it")?;
     ensure(!store.list_shard(shard ^ 1).await?.contains(&digest), "another shard does not")
+}
+
+/// A commit and what a server that died has left, if they are not at the layout's keys.
+async fn lists_what_is_elsewhere(store: &dyn Blobs) -> Outcome {
+    let (kept, left) = (UploadId::now_v7(), UploadId::now_v7());
+    let content = Bytes::from_static(b"elsewhere, perhaps");
+    let upload = store.begin(kept).await?.append(vec![content.clone()]).await?.flush().await?;
+    let Stored { location, .. } = upload.commit(Digest::sha256(&content)).await?;
+    drop(store.begin(left).await?.append(vec![content.clone()]).await?.flush().await?);
+
+    let found = located(store).await?;
+    let of = |id| found.iter().find(|found| found.upload == id);
+    ensure(of(kept).map(|found| &found.location) == location.as_ref(), "where the content is")?;
+    let Some(stray) = of(left) else {
+        return ensure(location.is_none(), "what was left is listed");
+    };
+    ensure(stray.size == content.len() as u64, "its size")?;
+    let digest = Digest::sha256(&content);
+    store.copy_to_layout(&digest, &stray.location, stray.size).await?;
+    ensure(store.size(&digest, None).await? == Some(stray.size), "a copy at the layout's key")?;
+    for _ in 0..2 {
+        store.discard(&stray.location).await?;
+    }
+    let found = located(store).await?;
+    ensure(!found.iter().any(|found| found.upload == left), "it is gone")?;
+    ensure(location.is_none() || found.iter().any(|found| found.upload == kept), "the other is not")
+}
+
+async fn located(store: &dyn Blobs) -> Result<Vec<Located>, Box<dyn StdError>> {
+    let mut all = Vec::new();
+    let mut next = None;
+    loop {
+        let page = store.list_located(next).await?;
+        all.extend(page.found);
+        next = page.next;
+        if next.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 async fn removes_content(store: &dyn Blobs) -> Outcome {

@@ -47,6 +47,10 @@ impl Error {
         Self { kind, context, cause: cause.to_string() }
     }
 
+    pub(crate) fn not_found(context: String) -> Self {
+        Self::of(ErrorKind::NotFound, context, "it is not there")
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -55,8 +59,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cause = if self.cause.is_empty() { "it is not there" } else { &self.cause };
-        write!(f, "storage: cannot {}: {cause}", self.context)
+        write!(f, "storage: cannot {}: {}", self.context, self.cause)
     }
 }
 

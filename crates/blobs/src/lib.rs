@@ -128,6 +128,28 @@ pub trait Blobs: Send + Sync + 'static {
     /// The sha256 digests for which content lies at the layout's keys of one of the 256 shards.
     fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>>;
 
+    /// A page of what lies elsewhere than at the layout's keys, as content or as what an upload has
+    /// left there. Nothing where all content is at those keys.
+    fn list_located(&self, _page: Option<String>) -> Future<'_, Result<LocatedPage, Error>> {
+        Box::pin(std::future::ready(Ok(LocatedPage::default())))
+    }
+
+    /// Copies content from its location to the layout's key, durably. [`ErrorKind::NotFound`] if it is
+    /// not there.
+    fn copy_to_layout<'a>(
+        &'a self,
+        _digest: &'a Digest,
+        _location: &'a str,
+        _size: u64,
+    ) -> Future<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Removes what lies at a location that no blob has. No error if nothing does.
+    fn discard<'a>(&'a self, _location: &'a str) -> Future<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// The id that a database has marked this store with.
     fn owner(&self) -> Future<'_, Result<Option<String>, Error>>;
 
@@ -245,8 +267,29 @@ pub struct Stored {
     /// until a [`Blobs::sync`] that began later has succeeded, and otherwise puts it again. That
     /// way many small contents share one wait for the disk.
     pub unsynced: Option<Bytes>,
-    /// Other locations that nobody needs once it is written down that the content is there.
+    /// Other locations to [discard](Blobs::discard) once it is written down that the content is
+    /// there.
     pub leftovers: Vec<String>,
+}
+
+/// Bytes that lie elsewhere than at the layout's key of their digest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Located {
+    /// Where.
+    pub location: String,
+    /// The upload that they came with.
+    pub upload: UploadId,
+    /// How many.
+    pub size: u64,
+}
+
+/// What [`Blobs::list_located`] found.
+#[derive(Clone, Debug, Default)]
+pub struct LocatedPage {
+    /// In no order.
+    pub found: Vec<Located>,
+    /// What to ask for next, if there is more.
+    pub next: Option<String>,
 }
 
 /// What [`Blobs::resume`] found.

@@ -6,6 +6,7 @@
 //! two writers can never spoil each other's bytes.
 
 mod content;
+mod copy;
 mod links;
 mod upload;
 
@@ -19,7 +20,10 @@ use objects::{Objects, PartRules};
 use oci::Digest;
 
 use crate::links::Links;
-use crate::{Blobs, Content, Error, ErrorKind, Future, Resumed, Stored, Upload, UploadId, layout};
+use crate::{
+    Blobs, Content, Error, ErrorKind, Future, Located, LocatedPage, Resumed, Stored, Upload,
+    UploadId, layout,
+};
 
 pub use content::ObjectContent;
 use content::read_small;
@@ -66,6 +70,12 @@ fn key<'a>(digest: &Digest, location: Option<&'a str>) -> std::borrow::Cow<'a, s
     location.map_or_else(|| layout::data_key(digest).into(), Into::into)
 }
 
+/// The upload that a key of [`ObjectStore::fresh_key`] was made for.
+fn upload_of(key: &str) -> Option<UploadId> {
+    let (upload, _) = key.strip_prefix(ARRIVED)?.split_once('/')?;
+    upload.parse().ok()
+}
+
 impl Blobs for ObjectStore {
     fn begin(&self, upload: UploadId) -> Future<'_, Result<Box<dyn Upload>, Error>> {
         let upload = ObjectUpload::new(self.clone(), upload);
@@ -82,7 +92,7 @@ impl Blobs for ObjectStore {
         let resumed = resumed.map(|state| ObjectUpload::resume(self.clone(), upload, state));
         Box::pin(std::future::ready(match resumed {
             Some(upload) => Ok(Resumed::Whole(Box::new(upload))),
-            None => Err(Error::of(ErrorKind::NotFound, format!("resume upload {upload}"), "")),
+            None => Err(Error::not_found(format!("resume upload {upload}"))),
         }))
     }
 
@@ -116,10 +126,7 @@ impl Blobs for ObjectStore {
             let stale = attempts
                 .into_iter()
                 .filter(|attempt| limit.is_some_and(|limit| attempt.begun <= limit))
-                .filter_map(|attempt| {
-                    let (upload, _) = attempt.key.strip_prefix(ARRIVED)?.split_once('/')?;
-                    upload.parse().ok()
-                });
+                .filter_map(|attempt| upload_of(&attempt.key));
             let mut stale = stale.collect::<Vec<_>>();
             stale.sort_unstable();
             stale.dedup();
@@ -150,7 +157,7 @@ impl Blobs for ObjectStore {
         Box::pin(async move {
             match self.size(digest, None).await? {
                 Some(_) => Ok(()),
-                None => Err(Error::of(ErrorKind::NotFound, format!("look up {digest}"), "")),
+                None => Err(Error::not_found(format!("look up {digest}"))),
             }
         })
     }
@@ -214,6 +221,32 @@ impl Blobs for ObjectStore {
             });
             Ok(digests.collect())
         })
+    }
+
+    fn list_located(&self, page: Option<String>) -> Future<'_, Result<LocatedPage, Error>> {
+        Box::pin(async move {
+            let page = self.objects.list(ARRIVED, false, page).await?;
+            let found = page.objects.into_iter().filter_map(|(location, found)| {
+                Some(Located { upload: upload_of(&location)?, location, size: found.size })
+            });
+            Ok(LocatedPage { found: found.collect(), next: page.next })
+        })
+    }
+
+    fn copy_to_layout<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: &'a str,
+        size: u64,
+    ) -> Future<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let to = layout::data_key(digest);
+            copy::copy(&self.objects, location, &to, size, self.part_size).await
+        })
+    }
+
+    fn discard<'a>(&'a self, location: &'a str) -> Future<'a, Result<(), Error>> {
+        Box::pin(async move { self.objects.delete(location).await.map_err(writing) })
     }
 
     fn owner(&self) -> Future<'_, Result<Option<String>, Error>> {

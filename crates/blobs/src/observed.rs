@@ -9,7 +9,7 @@ use oci::Digest;
 use tracing::{Instrument, Span, field};
 
 use crate::links::Links;
-use crate::{Blobs, Content, Error, Future, Resumed, Stored, Upload, UploadId};
+use crate::{Blobs, Content, Error, Future, LocatedPage, Resumed, Stored, Upload, UploadId};
 
 /// What a store does.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -200,6 +200,23 @@ impl<B: Blobs, O: Fn(Action, Duration) + Send + Sync + 'static> Blobs for Observ
 
     fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>> {
         self.timed(Action::List, move |store| store.list_shard(shard))
+    }
+
+    fn list_located(&self, page: Option<String>) -> Future<'_, Result<LocatedPage, Error>> {
+        self.timed(Action::List, move |store| store.list_located(page))
+    }
+
+    fn copy_to_layout<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: &'a str,
+        size: u64,
+    ) -> Future<'a, Result<(), Error>> {
+        self.timed(Action::Put, move |store| store.copy_to_layout(digest, location, size))
+    }
+
+    fn discard<'a>(&'a self, location: &'a str) -> Future<'a, Result<(), Error>> {
+        self.timed(Action::Remove, move |store| store.discard(location))
     }
 
     fn owner(&self) -> Future<'_, Result<Option<String>, Error>> {

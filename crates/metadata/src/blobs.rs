@@ -4,6 +4,7 @@ use bytes::Bytes;
 use oci::{Algorithm, Digest, RepositoryName};
 
 use crate::repositories::RepositoryId;
+use crate::sql::Row;
 use crate::{Error, ErrorKind, Tx, journal};
 
 /// Content that the store holds.
@@ -67,10 +68,7 @@ pub async fn find(
         }
     };
     let row = tx.query_one(sql, &[repository.as_str().into(), digest.into()]).await?;
-    row.map(|row| {
-        Ok(Blob { digest: row.digest(0)?, size: row.unsigned(1)?, location: row.optional_text(2)? })
-    })
-    .transpose()
+    row.as_ref().map(read).transpose()
 }
 
 /// Notes that the store holds this content. What is known already stays; a new name of it is
@@ -139,10 +137,27 @@ pub async fn find_stored(tx: &mut Tx, digest: &Digest) -> Result<Option<Blob>, E
         Algorithm::Sha512 => "SELECT digest, size, location FROM blobs WHERE sha512 = $1",
     };
     let row = tx.query_one(sql, &[digest.into()]).await?;
-    row.map(|row| {
-        Ok(Blob { digest: row.digest(0)?, size: row.unsigned(1)?, location: row.optional_text(2)? })
-    })
-    .transpose()
+    row.as_ref().map(read).transpose()
+}
+
+/// Whether the bytes of a blob are at `location`.
+pub async fn is_located(tx: &mut Tx, location: &str) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM blobs WHERE location = $1";
+    Ok(tx.query_one(sql, &[location.into()]).await?.is_some())
+}
+
+/// Up to `limit` blobs that lie at locations after `last`, in byte order.
+pub async fn list_located(tx: &mut Tx, last: &str, limit: u64) -> Result<Vec<Blob>, Error> {
+    let sql = "SELECT digest, size, location FROM blobs WHERE location > $1 \
+               ORDER BY location LIMIT $2";
+    let rows = tx.query(sql, &[last.into(), crate::sql_size(limit)]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Notes that the bytes of the blob are at the layout's key now.
+pub async fn relocate(tx: &mut Tx, digest: &Digest) -> Result<(), Error> {
+    tx.execute("UPDATE blobs SET location = NULL WHERE digest = $1", &[digest.into()]).await?;
+    Ok(())
 }
 
 /// Whether the repository serves the blob called `digest`.
@@ -187,15 +202,12 @@ pub async fn list(tx: &mut Tx, last: Option<&Digest>, limit: u64) -> Result<Vec<
     let sql = "SELECT digest, size, location FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2";
     let last = last.map_or_else(Vec::new, Digest::to_bytes);
     let rows = tx.query(sql, &[last.as_slice().into(), crate::sql_size(limit)]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Blob {
-                digest: row.digest(0)?,
-                size: row.unsigned(1)?,
-                location: row.optional_text(2)?,
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+/// A blob whose digest, size and location are the first columns.
+fn read(row: &Row) -> Result<Blob, Error> {
+    Ok(Blob { digest: row.digest(0)?, size: row.unsigned(1)?, location: row.optional_text(2)? })
 }
 
 /// A blob that a repository serves.

@@ -27,12 +27,13 @@ pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<Exit
     let started = Instant::now();
     let work = store.registry.export_links(PARALLEL, export.dry_run, &progress);
     let exported = watch("repositories", work, || {
-        let links = format!(
-            "{} links written, {} removed",
+        let more = format!(
+            "{} blobs copied, {} links written, {} removed",
+            count(&progress.copied),
             count(&progress.written),
             count(&progress.removed)
         );
-        (count(&progress.repositories), count(&progress.expected), links)
+        (count(&progress.repositories), count(&progress.expected), more)
     });
     let Exported::Done(notes) = exported.await? else {
         say(
@@ -44,8 +45,15 @@ pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<Exit
     for note in &notes {
         report(note)?;
     }
-    let (written, removed) =
-        if export.dry_run { ("would write", "would remove") } else { ("wrote", "removed") };
+    let (copied, written, removed) = if export.dry_run {
+        ("would copy", "would write", "would remove")
+    } else {
+        ("copied", "wrote", "removed")
+    };
+    if count(&progress.copied) > 0 {
+        let blobs = count(&progress.copied);
+        say(&format!("{copied} {blobs} blobs to where registry:2 looks for them"))?;
+    }
     say(&format!(
         "{} repositories: {written} {} links, {removed} {}, in {}",
         count(&progress.repositories),
@@ -54,7 +62,7 @@ pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<Exit
         seconds(started.elapsed()),
     ))?;
     if !export.dry_run {
-        say("registry:2 can serve this folder now. Do not run both at once; `orlop serve` takes \
+        say("registry:2 can serve this store now. Do not run both at once; `orlop serve` takes \
              over again what registry:2 makes of it")?;
     }
     Ok(ExitCode::SUCCESS)

@@ -27,10 +27,11 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
             "the database knows nothing of the {} blobs in the store, so it is not the one that \
              they came with; nothing was removed. Put that database back, or remove the folder \
              docker/registry/v2/blobs if nobody needs them",
-            found.blobs.len()
+            found.blobs.len() + found.strays.len()
         );
     }
-    let bytes: u64 = found.blobs.iter().map(|blob| blob.size).sum();
+    let of_strays: u64 = found.strays.iter().map(|stray| stray.size).sum();
+    let bytes = found.blobs.iter().map(|blob| blob.size).sum::<u64>() + of_strays;
     let mut out = std::io::stdout().lock();
     if !asked.quiet {
         for (repository, digest) in &found.manifests {
@@ -39,11 +40,19 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
         for blob in &found.blobs {
             writeln!(out, "blob eligible for deletion: {}", blob.digest)?;
         }
+        for stray in &found.strays {
+            writeln!(out, "remains of a push eligible for deletion: {}", stray.location)?;
+        }
     }
+    let remains = match found.strays.len() {
+        0 => String::new(),
+        count => format!(" and {count} remains of pushes that were cut off"),
+    };
     let verb = if asked.dry_run { "would be given back" } else { "given back" };
     writeln!(
         out,
-        "{} blobs marked, {} blobs and {} manifests eligible for deletion: {bytes} bytes {verb}",
+        "{} blobs marked, {} blobs and {} manifests{remains} eligible for deletion: {bytes} bytes \
+         {verb}",
         found.used,
         found.blobs.len(),
         found.manifests.len(),

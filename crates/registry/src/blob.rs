@@ -121,7 +121,7 @@ impl Registry {
             };
             let found = self.hash_whole(&content, Some(Algorithm::Sha512)).await?.sha512;
             if found != Some(*digest) {
-                self.remove_unused(&hashed.sha256, stored.location.as_deref()).await;
+                self.discard_stored(stored.location.as_deref()).await;
                 let found = found.unwrap_or(hashed.sha256);
                 return Err(Error::DigestMismatch { expected: *digest, found });
             }
@@ -142,12 +142,17 @@ impl Registry {
         Ok(if size == Some(hashed.size) { Kept::Whole(location) } else { Kept::Damaged })
     }
 
-    /// Removes content that nothing refers to. If that fails it is in nobody's way.
-    async fn remove_unused(&self, digest: &Digest, location: Option<&str>) {
+    /// Removes what was stored and nothing refers to.
+    async fn discard_stored(&self, location: Option<&str>) {
         // What is at the layout's key may be somebody else's, too.
-        if location.is_some()
-            && let Err(error) = self.blobs().remove(digest, location).await
-        {
+        if let Some(location) = location {
+            self.discard(location).await;
+        }
+    }
+
+    /// Removes what nothing refers to. If that fails it is in nobody's way.
+    pub(crate) async fn discard(&self, location: &str) {
+        if let Err(error) = self.blobs().discard(location).await {
             tracing::info!(%error, "content that nothing refers to is left");
         }
     }
@@ -199,11 +204,11 @@ impl Registry {
         self.shared.journal.count(unsynced.as_ref());
         let recorded = recorded?;
         for leftover in &leftovers {
-            self.remove_unused(&hashed.sha256, Some(leftover)).await;
+            self.discard(leftover).await;
         }
         if recorded != location {
             // Somebody else has stored the same meanwhile.
-            self.remove_unused(&hashed.sha256, location.as_deref()).await;
+            self.discard_stored(location.as_deref()).await;
         }
         Ok(())
     }

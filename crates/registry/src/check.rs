@@ -238,6 +238,7 @@ impl Registry {
                 check.unreferenced += u64::from(known.is_none());
             }
         }
+        check.unreferenced += self.find_strays().await?.len() as u64;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use blobs::Located;
 use metadata::blobs::Blob;
 use metadata::{Durability, Retry, Tx, garbage, manifests, repositories};
 use oci::{Digest, RepositoryName};
@@ -23,6 +24,8 @@ pub struct Garbage {
     pub manifests: Vec<(RepositoryName, Digest)>,
     /// Content that nothing needs, manifests included.
     pub blobs: Vec<Blob>,
+    /// What servers that died have left in the store, where no blob is.
+    pub strays: Vec<Located>,
     /// The database knows no content at all, but the store has some: it is not the database that
     /// the store was filled with. Nothing was removed.
     pub is_unknown: bool,
@@ -56,10 +59,19 @@ impl Registry {
         };
         let knows_none = found.used == 0 && found.blobs.is_empty();
         self.find_strangers(&mut found).await?;
-        found.is_unknown = knows_none && !found.blobs.is_empty();
+        found.strays = self.find_strays().await?;
+        // Blobs that the database has just forgotten.
+        let forgotten = found.blobs.iter().filter_map(|blob| blob.location.as_deref());
+        let forgotten: BTreeSet<&str> = forgotten.collect();
+        found.strays.retain(|stray| !forgotten.contains(&*stray.location));
+        let stores_some = !found.blobs.is_empty() || !found.strays.is_empty();
+        found.is_unknown = knows_none && stores_some;
         if !dry_run && !found.is_unknown {
             for blob in &found.blobs {
                 self.blobs().remove(&blob.digest, blob.location.as_deref()).await?;
+            }
+            for stray in &found.strays {
+                self.blobs().discard(&stray.location).await?;
             }
         }
         Ok(found)

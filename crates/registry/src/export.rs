@@ -31,6 +31,8 @@ pub struct ExportProgress {
     pub repositories: AtomicU64,
     /// Links written (or, if nothing shall be changed, that would be).
     pub written: AtomicU64,
+    /// Blobs that are copied to where registry:2 looks for them (or would be).
+    pub copied: AtomicU64,
     /// Links removed (or that would be).
     pub removed: AtomicU64,
 }
@@ -84,6 +86,7 @@ impl Registry {
         if !dry_run {
             self.set_adoption_state(State::Exporting).await?;
         }
+        self.relocate(dry_run, &progress.copied).await?;
         let mut notes = self.note_unknown(links).await?;
         let mut findings = self.findings_by_place().await?;
         let total = self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await;
@@ -183,9 +186,6 @@ impl Export {
         let mut wanted = BTreeMap::new();
         for linked in &facts.blobs {
             let digest = linked.blob.digest;
-            if self.lies_elsewhere("layer", &linked.blob) {
-                continue;
-            }
             wanted.insert(LinkName::Layer(digest), digest);
             if let Some(sha512) = linked.sha512 {
                 wanted.insert(LinkName::Layer(sha512), digest);
@@ -194,9 +194,7 @@ impl Export {
         let mut referrers = 0;
         for held in &facts.manifests {
             referrers += u64::from(held.is_referrer);
-            if !self.lies_elsewhere("manifest", &held.blob) {
-                wanted.insert(LinkName::Revision(held.digest), held.blob.digest);
-            }
+            wanted.insert(LinkName::Revision(held.digest), held.blob.digest);
         }
         for (tag, digest) in &facts.tags {
             wanted.insert(LinkName::Tag(tag.clone()), *digest);
@@ -276,17 +274,6 @@ impl Export {
             }
         }
         Ok(unwanted)
-    }
-
-    /// Whether registry:2 does not find this content, of which a note is made then.
-    fn lies_elsewhere(&mut self, what: &str, blob: &metadata::blobs::Blob) -> bool {
-        if let Some(location) = &blob.location {
-            self.note(format!(
-                "{what} {}: registry:2 can not read it, because it is kept as {location}",
-                blob.digest
-            ));
-        }
-        blob.location.is_some()
     }
 
     fn note(&mut self, problem: String) {

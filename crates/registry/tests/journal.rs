@@ -3,16 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use blobs::{Blobs, FileSystem};
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::stream;
 use metadata::Metadata;
 use oci::Digest;
-use registry::{Config, Interrupted, Registry};
+use registry::{Config, Registry};
 
 async fn open(folder: &Path) -> Registry {
     let blobs = FileSystem::open(folder).unwrap();
@@ -22,7 +20,7 @@ async fn open(folder: &Path) -> Registry {
 
 async fn push(registry: &Registry, content: &'static [u8]) -> Digest {
     let digest = Digest::sha256(content);
-    let chunks = Box::pin(Once(Some(Bytes::from_static(content))));
+    let chunks = Box::pin(stream::iter([Ok(Bytes::from_static(content))]));
     registry.push_blob(&"app".parse().unwrap(), &digest, chunks).await.unwrap();
     digest
 }
@@ -35,16 +33,6 @@ async fn syncs_later(folder: &Path) -> bool {
 }
 
 /// A request that brings all at once.
-struct Once(Option<Bytes>);
-
-impl Stream for Once {
-    type Item = Result<Bytes, Interrupted>;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.take().map(Ok))
-    }
-}
-
 fn data(folder: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.hex();
     let (shard, _) = hex.split_at(2);

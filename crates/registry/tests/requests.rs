@@ -2,20 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use blobs::ObjectStore;
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::stream;
 use http::Method;
 use metadata::Metadata;
 use objects::memory::Memory;
 use objects::{Attempt, Error, Found, Future, Objects, Opened, Page, PartRules};
 use oci::{Digest, Reference, RepositoryName};
-use registry::{Chunks, Config, Interrupted, ManifestPush, Registry};
+use registry::{Chunks, Config, ManifestPush, Registry};
 
 /// A store that remembers what it was asked for.
 #[derive(Debug, Default)]
@@ -123,18 +121,8 @@ impl Objects for Counted {
 }
 
 /// A request that brings all at once.
-struct Once(Option<Bytes>);
-
-impl Stream for Once {
-    type Item = Result<Bytes, Interrupted>;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.take().map(Ok))
-    }
-}
-
 fn chunks(content: &[u8]) -> Chunks {
-    Box::pin(Once(Some(Bytes::copy_from_slice(content))))
+    Box::pin(stream::iter([Ok(Bytes::copy_from_slice(content))]))
 }
 
 /// As docker pushes: POST, PATCH, PUT.

@@ -64,7 +64,7 @@ impl ObjectContent {
         if offset < self.end {
             *reading = Some(self.ask(offset).await?);
         } else if self.objects.find(&self.key).await?.is_none() {
-            return Err(Error::of(ErrorKind::NotFound, format!("open {}", self.key), ""));
+            return Err(Error::not_found(format!("open {}", self.key)));
         }
         Ok(())
     }
