@@ -229,11 +229,13 @@ impl Metadata {
     /// looked up can be read again from memory while it is still the same.
     ///
     /// `None` while something is being committed, and where others than this handle and its clones
-    /// may write. Nobody else may write to a database of [`Self::open_sqlite`].
+    /// may write. Nobody else may write to a database of [`Self::open_sqlite`]. Where it is allowed
+    /// that answers are old ([`Address::with_staleness`]), the number changes with this handle's own
+    /// writes, and before an answer is too old.
     pub fn version(&self) -> Option<u64> {
         match &self.engine {
             Engine::Sqlite(database) => database.version(),
-            Engine::Postgres(_) => None,
+            Engine::Postgres(database) => database.version(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use blobs::FileSystem;
 use bytes::Bytes;
 use futures_core::Stream;
-use metadata::Metadata;
+use metadata::{Address, Metadata};
 use oci::{Digest, RepositoryName};
 use registry::{Chunks, Config, Interrupted, Registry};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -32,7 +32,12 @@ impl Cluster {
 
     /// One more server.
     pub(crate) async fn replica(&self) -> Registry {
-        open(&self.server.url("postgres"), self.folder.path()).await
+        self.replica_with(Duration::ZERO).await
+    }
+
+    /// One whose answers may be so old.
+    pub(crate) async fn replica_with(&self, staleness: Duration) -> Registry {
+        open(&self.server.url("postgres"), self.folder.path(), staleness).await
     }
 
     /// One that can be frozen, or killed, with all that it does.
@@ -60,8 +65,9 @@ impl Cluster {
     }
 }
 
-async fn open(url: &str, folder: &Path) -> Registry {
-    let metadata = Metadata::open_postgres(&url.parse().unwrap()).await.unwrap();
+async fn open(url: &str, folder: &Path, staleness: Duration) -> Registry {
+    let address = url.parse::<Address>().unwrap().with_staleness(staleness);
+    let metadata = Metadata::open_postgres(&address).await.unwrap();
     let blobs = FileSystem::open(folder).unwrap();
     let rules = Config { deletes: true, require_blobs: false, ..Config::default() };
     let registry = Registry::new(metadata, Arc::new(blobs), rules);
@@ -83,7 +89,7 @@ impl Machine {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let registry = open(&url, &folder).await;
+                let registry = open(&url, &folder, Duration::ZERO).await;
                 while let Some(work) = queue.recv().await {
                     tokio::spawn(work(registry.clone()));
                 }

@@ -14,4 +14,5 @@ mod random;
 mod cluster;
 mod jobs;
 mod model;
+mod staleness;
 mod uploads;

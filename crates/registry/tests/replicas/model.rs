@@ -136,7 +136,7 @@ async fn go_on(replica: &Registry, model: &mut Model, random: &mut Random) {
     model.uploads.push(upload);
 }
 
-async fn push(replica: &Registry, tag: &str, number: usize) -> Digest {
+pub(crate) async fn push(replica: &Registry, tag: &str, number: usize) -> Digest {
     let empty = Digest::sha256(b"{}");
     let content = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{empty}","size":2}},"layers":[],"annotations":{{"number":"{number}"}}}}"#

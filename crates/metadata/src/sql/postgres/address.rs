@@ -38,12 +38,20 @@ pub struct Address {
     pub(super) config: Config,
     pub(super) tls: Tls,
     pub(super) connections: usize,
+    pub(super) staleness: Duration,
 }
 
 impl Address {
     /// Whether `text` has the scheme of such a URL.
     pub fn is_one(text: &str) -> bool {
         SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+    }
+
+    /// The same with a time for which answers may be kept although others may have written since
+    /// (see [`Metadata::version`](crate::Metadata::version)). Zero, the default: not at all.
+    #[must_use]
+    pub fn with_staleness(self, staleness: Duration) -> Self {
+        Self { staleness, ..self }
     }
 
     /// The same with another limit of connections that are in use at once; at least one.
@@ -106,7 +114,7 @@ impl FromStr for Address {
         if config.get_application_name().is_none() {
             config.application_name("orlop");
         }
-        Ok(Self { config, tls, connections: CONNECTIONS })
+        Ok(Self { config, tls, connections: CONNECTIONS, staleness: Duration::ZERO })
     }
 }
 

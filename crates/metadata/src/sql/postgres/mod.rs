@@ -11,6 +11,7 @@
 
 mod address;
 mod connection;
+mod staleness;
 mod tls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use super::{Durability, Tx, TxFuture};
 use crate::{Error, ErrorKind};
 pub use address::Address;
 pub(super) use connection::Connection;
+use staleness::Staleness;
 
 pub(super) const DIALECT: &[(&str, &str)] = &[
     ("{ID}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
@@ -56,6 +58,7 @@ pub(super) struct Database {
     away_since: Mutex<Option<Instant>>,
     /// What writes expect in the setting of [`super::presence`].
     fence: Mutex<Option<String>>,
+    staleness: Staleness,
     /// Nothing may be written any more.
     pub(super) is_fenced: AtomicBool,
 }
@@ -72,6 +75,7 @@ impl Database {
         let tls = address.tls.connector()?;
         let permits = Arc::new(Semaphore::new(address.connections));
         let database = Self {
+            staleness: Staleness::new(address.staleness),
             address,
             tls,
             idle: Mutex::default(),
@@ -203,6 +207,11 @@ impl Database {
         drop(forgotten);
     }
 
+    /// See [`super::Metadata::version`].
+    pub(super) fn version(&self) -> Option<u64> {
+        self.staleness.version()
+    }
+
     pub(super) fn set_fence(&self, value: String) {
         *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
@@ -244,7 +253,9 @@ impl Database {
     {
         let mut retries = Retries::begin();
         loop {
-            match self.attempt(durability, input, function).await {
+            let attempt = self.attempt(durability, input, function).await;
+            self.staleness.note_write();
+            match attempt {
                 Attempt::Done(result) => return result,
                 Attempt::Again(error) => {
                     self.forget_idle();

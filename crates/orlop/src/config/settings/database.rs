@@ -1,6 +1,7 @@
 //! `database`: where the facts are.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use metadata::Address;
 
@@ -21,15 +22,17 @@ pub(crate) enum Database {
         url: Secret,
         /// The most connections in use at once.
         max_connections: usize,
+        /// For how long answers may be kept although other servers may have written since.
+        staleness: Duration,
     },
 }
 
 impl Database {
     /// Where PostgreSQL is; `None` without it.
     pub(crate) fn address(&self) -> Result<Option<Address>, metadata::Error> {
-        let Self::Postgres { url, max_connections } = self else { return Ok(None) };
+        let Self::Postgres { url, max_connections, staleness } = self else { return Ok(None) };
         let address = url.expose().parse::<Address>()?;
-        Ok(Some(address.with_connections(*max_connections)))
+        Ok(Some(address.with_connections(*max_connections).with_staleness(*staleness)))
     }
 }
 
@@ -59,5 +62,6 @@ pub(super) fn read(root: &Section<'_>, place: &Place) -> Result<Database, Config
         return Ok(Database::Sqlite(PathBuf::from(file)));
     }
     let max_connections = database.must_number("maxconnections")?;
-    Ok(Database::Postgres { url: Secret::new(url), max_connections })
+    let staleness = database.must_duration("staleness")?;
+    Ok(Database::Postgres { url: Secret::new(url), max_connections, staleness })
 }
