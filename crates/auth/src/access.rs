@@ -162,7 +162,7 @@ impl Access {
 
     /// Clients say who they are to `backend`. With `rules` only what they allow is allowed;
     /// without them the back end decides alone. `secret` (`http.secret`) must be the same on
-    /// servers that stand for each other; if it is empty, a random one is made.
+    /// servers that stand for each other.
     pub fn new(
         backend: impl Into<Backend>,
         rules: Option<Rules>,

@@ -35,3 +35,4 @@ pub use error::Error;
 pub use pattern::{Pattern, PatternError};
 pub use rules::{Next, Rule, Rules, Who};
 pub use scope::{Action, Scope, UnknownAction};
+pub use seal::fresh_secret;

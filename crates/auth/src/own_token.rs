@@ -74,7 +74,7 @@ mod tests {
             let token = tokens.issue(&bearer, now).unwrap();
             assert_eq!(tokens.read(&token, now), Some(bearer));
             assert_eq!(tokens.read(&token, now + LIFETIME), None);
-            assert_eq!(OwnTokens::new(b"").unwrap().read(&token, now), None);
+            assert_eq!(OwnTokens::new(b"other").unwrap().read(&token, now), None);
         }
         assert_eq!(tokens.read("", now), None);
     }

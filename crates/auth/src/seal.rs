@@ -9,15 +9,19 @@ use crate::Error;
 /// Texts longer than this were not made here.
 const MAX_LENGTH: usize = 1024;
 
+/// A secret that nobody knows yet.
+pub fn fresh_secret() -> Result<String, Error> {
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
+    Ok(BASE64URL_NOPAD.encode(&random))
+}
+
 /// Hides texts from everybody who does not know the secret.
 pub(crate) struct Seal(RandomizedNonceKey);
 
 impl Seal {
-    /// A seal for one `purpose`. With an empty secret a random one is made.
+    /// A seal for one `purpose`.
     pub(crate) fn new(secret: &[u8], purpose: &str) -> Result<Self, Error> {
-        let mut random = [0; 32];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
-        let secret = if secret.is_empty() { &random } else { secret };
         // What was sealed for one purpose must not be taken for another.
         let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose.as_bytes());
         RandomizedNonceKey::new(&AES_256_GCM, key.as_ref()).map(Self).map_err(|_| Error::Random)

@@ -6,6 +6,9 @@ use crate::{Error, Tx};
 /// it.
 pub const STORE_ID: &str = "store-id";
 
+/// What servers of this database seal things with that they give out, if they are not told another.
+pub const SECRET: &str = "secret";
+
 /// The oldest program that can use the schema: the version of the schema that it knows.
 pub(crate) const COMPATIBLE: &str = "compatible";
 

@@ -7,22 +7,27 @@ use anyhow::Context as _;
 use auth::{Access, Backend, Pattern, Rules, Who, htpasswd, silly, token};
 use http::StatusCode;
 use net::client::{Client, Limits, Url};
+use registry::Registry;
 
-use crate::config::{self, Authenticator, Config, Jwks, User};
+use crate::config::{self, Authenticator, Config, Jwks, Secret, User};
 
 /// What the keys of a token server may cost. Those of the largest ones have some 10 KiB.
 const KEY_LIMITS: Limits = Limits { time: Duration::from_secs(10), body: 1 << 20 };
 
 /// What `auth` asks for. Files are read here, so that a mistake in them stops the start.
-pub(crate) fn open(config: &Config) -> anyhow::Result<Access> {
+pub(crate) async fn open(config: &Config, registry: &Registry) -> anyhow::Result<Access> {
     let asked = &config.auth;
     let rules = (!asked.rules.is_empty()).then(|| rules(&asked.rules)).transpose()?;
     let backend = match &asked.authenticator {
         Authenticator::None if rules.is_none() => return Ok(Access::none()),
         authenticator => backend(authenticator)?,
     };
-    let secret = config.http.secret.as_ref().map(|secret| secret.expose().as_bytes());
-    Access::new(backend, rules, secret.unwrap_or_default()).context("auth")
+    let secret = match config.http.secret.as_ref().map(Secret::expose) {
+        // Everybody would know an empty one.
+        None | Some("") => registry.shared_secret(auth::fresh_secret()?).await?,
+        Some(secret) => secret.to_owned(),
+    };
+    Access::new(backend, rules, secret.as_bytes()).context("auth")
 }
 
 fn backend(authenticator: &Authenticator) -> anyhow::Result<Backend> {

@@ -13,7 +13,7 @@ use web::server::{Shutdown, serve, serve_debug};
 use web::urls::Prefix;
 use web::{Debug, Health, Metrics, Service};
 
-use crate::config::{self, Config, Loaded, Mode, StorageMiddleware};
+use crate::config::{Config, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
 use crate::traces::Exporter;
@@ -37,14 +37,13 @@ pub(crate) async fn run(
     let listener = transport::listen(&config.http)?;
     let debug_listener = config.http.debug_addr.as_deref().map(Listener::bind).transpose()?;
     let protocols = transport::protocols(&config.http)?;
-    let access = access::open(config)?;
     let metrics = Metrics::default();
     let store = store::open(config, &metrics).await?;
     let registry = &store.registry;
+    let access = access::open(config, registry).await?;
     let checks = Checks::new(&config.health, config.storage.place.driver(), registry)?;
 
     announce(loaded, &listener, debug_listener.as_ref(), access.is_open());
-    warn_of_secrets(config, access.is_open());
     adoption::begin(registry, !options.no_import).await?;
 
     let shutdown = Shutdown::default();
@@ -94,17 +93,6 @@ pub(crate) async fn run(
         bail!("{}", database::LOST);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What one server has made up, another does not know.
-fn warn_of_secrets(config: &Config, access_is_open: bool) {
-    let is_shared = matches!(config.database, config::Database::Postgres { .. });
-    if is_shared && !access_is_open && config.http.secret.is_none() {
-        tracing::warn!(
-            "http.secret is not set: if several servers use this database, set it to the same text \
-             everywhere, or a token of one is not good at another"
-        );
-    }
 }
 
 /// What a new user wants to know: where things are, and how to let others in.

@@ -1,6 +1,6 @@
 //! The tie between a database and its store: each carries the same id.
 
-use metadata::{ErrorKind, settings};
+use metadata::{Durability, ErrorKind, settings};
 
 use crate::{Error, Registry};
 
@@ -51,6 +51,21 @@ impl Registry {
     pub(crate) async fn known_id(&self) -> Result<&str, Error> {
         let id = self.shared.database_id.get_or_try_init(|| self.database_id()).await?;
         Ok(id)
+    }
+
+    /// The secret that all servers of this database share: `fresh` if there was none.
+    pub async fn shared_secret(&self, fresh: String) -> Result<String, Error> {
+        self.metadata()
+            .write(Durability::Power, fresh, |tx, fresh| {
+                Box::pin(async move {
+                    if let Some(secret) = settings::get(tx, settings::SECRET).await? {
+                        return Ok(secret);
+                    }
+                    settings::set(tx, settings::SECRET, fresh).await?;
+                    Ok::<_, Error>(fresh.clone())
+                })
+            })
+            .await
     }
 
     async fn database_id(&self) -> Result<String, Error> {

@@ -218,7 +218,7 @@ pub(super) static KEYS: &[Key] = &[
     key("http.net", OneOf(&["tcp", "unix"]), "tcp", "With `unix`, `http.addr` is the path of a socket"),
     key("http.host", Host, "", "The start of the URLs in answers; otherwise as the client calls the registry"),
     key("http.prefix", Prefix, "", "The path below which the registry answers, such as `/registry/`"),
-    key("http.secret", Secret, "", "What all servers that stand for each other share: it seals the tokens and places in lists that they give out. A random one if it is not set"),
+    key("http.secret", Secret, "", "What all servers that stand for each other share: it seals the tokens and places in lists that they give out. If it is not set, they share a random one that is in the database"),
     key("http.relativeurls", Boolean, "false", "Answers with paths instead of URLs"),
     key("http.draintimeout", Duration, "8s", "How long running requests may take after a SIGTERM; `0` cuts them at once"),
     key("http.headers.*.[]", Header, "", "Headers for every answer of the API"),

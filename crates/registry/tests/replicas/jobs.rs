@@ -15,6 +15,15 @@ use crate::cluster::{Cluster, all, live, name};
 const JOB: &str = "test";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_servers_have_the_same_secret() {
+    let cluster = Cluster::start().await;
+    let (a, b) = (cluster.replica().await, cluster.replica().await);
+    let (of_a, of_b) =
+        tokio::join!(a.shared_secret("one".to_owned()), b.shared_secret("other".to_owned()));
+    assert_eq!(of_a.unwrap(), of_b.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_runs_on_one_server_at_a_time() {
     let cluster = Cluster::start().await;
     let running = Arc::new(AtomicU32::new(0));

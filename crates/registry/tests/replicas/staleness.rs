@@ -52,7 +52,7 @@ async fn no_answer_is_older_than_its_bound() {
                 let digest = push(&writer, "moving", number).await.to_string();
                 history.lock().unwrap().push((digest, Instant::now()));
                 // Some stay for longer than the limit.
-                let stays = LIMIT.mul_f64(f64::from(random.below(8) as u32) / 20.0);
+                let stays = LIMIT * u32::try_from(random.below(8)).unwrap() / 20;
                 tokio::time::sleep(stays).await;
             }
             is_over.store(true, Ordering::Relaxed);
