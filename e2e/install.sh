@@ -22,6 +22,7 @@ debian_packages=(
   docker-registry nginx-light # what Orlop is compared with
   haproxy                     # a load balancer; nginx is one too
   postgresql                  # the second home of the facts
+  redis-server                # a cache that several servers share
   strace                      # records writes and fsyncs for the power-loss test
   openssl apache2-utils       # certificates and signatures, htpasswd
   curl                        # HTTP/2, unix sockets

@@ -41,6 +41,7 @@ mod podman;
 mod postgres;
 mod power_loss;
 mod proxy;
+mod redis;
 mod referrers;
 mod regctl;
 mod reload;
@@ -122,6 +123,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (crash::SCENARIOS, "killed 40 times"),
     (replicas::SCENARIOS, ""),
     (bucket::SCENARIOS, ""),
+    (redis::SCENARIOS, ""),
 ];
 
 /// A scenario, and where it plays.

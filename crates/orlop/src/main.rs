@@ -20,6 +20,7 @@ mod import;
 mod logging;
 mod progress;
 mod purging;
+mod redis;
 mod reload;
 mod serve;
 mod store;

@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 use blobs::{Blobs, ErrorKind, FileSystem, ObjectStore, Observed};
 use metadata::{Metadata, Role};
 use objects::memory::Memory;
-use registry::{Children, Class, LayerUrls, Owner, Platform, Registry};
+use registry::{Children, Class, LayerUrls, Owner, Platform, Registry, SharedCache};
 use rustix::fs::Access;
 use tempfile::TempDir;
 use web::Metrics;
 
 use crate::config::{self, Config, IndexChildren, Place, Require};
 use crate::database::{self, Database, is_there};
+use crate::redis::RedisCache;
 
 /// What is said when the links that an export wrote are not there any more.
 pub(crate) const LINKS_GONE: &str = "the repositories were handed back to registry:2 by an export, \
@@ -68,7 +69,8 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
         checked => checked.with_context(cannot_use)?,
     }
     let database = database::open(config, role).await?;
-    let registry = Registry::new(database.metadata.clone(), blobs, rules(config)?);
+    let cache = shared_cache(config, metrics, role)?;
+    let registry = Registry::with_cache(database.metadata.clone(), blobs, rules(config)?, cache);
     belonging(registry.claim_store().await?, config)?;
     match registry.replay_journal().await {
         Err(registry::Error::Storage(error)) if error.kind() == ErrorKind::Full => {
@@ -77,6 +79,20 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
         replayed => drop(replayed.context("cannot put back what was pushed last")?),
     }
     Ok(Store { registry, database })
+}
+
+/// Only what is far away is worth asking Redis for.
+fn shared_cache(
+    config: &Config,
+    metrics: &Metrics,
+    role: Role,
+) -> anyhow::Result<Option<Arc<dyn SharedCache>>> {
+    match (&config.redis, &config.storage.place, role) {
+        (Some(redis), Place::Bucket(_), Role::Server) => {
+            Ok(Some(Arc::new(RedisCache::open(redis, metrics.shared_cache())?)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Opens the data folder for work that no server may be running beside.

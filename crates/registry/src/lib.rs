@@ -20,6 +20,7 @@ mod catalog;
 mod check;
 mod clock;
 mod collect;
+mod contents;
 mod delete;
 mod error;
 mod export;
@@ -48,12 +49,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use blobs::Blobs;
-use bytes::Bytes;
 use metadata::Metadata;
 use oci::{Digest, Reference, RepositoryName};
 use tokio::sync::{OnceCell, Semaphore};
 
 use answers::Answers;
+use contents::Contents;
 use suspects::Suspects;
 
 pub use adopt::{Adoption, AdoptionProgress, survey};
@@ -61,6 +62,7 @@ pub use blob::StoredBlob;
 pub use catalog::{Place, RepositoriesPage};
 pub use check::{Check, Finding};
 pub use collect::Garbage;
+pub use contents::SharedCache;
 pub use error::Error;
 pub use export::{ExportError, ExportProgress, Exported};
 pub use manifest::{ManifestPush, Precondition, PushedManifest};
@@ -76,9 +78,6 @@ pub use transfer::{
     ExportFailed, ExportImages, ImageName, ImportImages, Refusal, Selection, TransferProgress,
 };
 pub use upload::{ChunkRange, UploadProgress};
-
-/// Bytes of manifests and small blobs that are kept in memory.
-const CONTENT_CACHE_BYTES: u64 = 16 << 20;
 
 /// Work that runs to its end whether or not its client stays, at most at once.
 const MAX_WORK: u32 = 1 << 20;
@@ -107,15 +106,22 @@ struct Shared {
     /// The blobs that repositories serve.
     found_blobs: Answers<(RepositoryName, Digest), metadata::blobs::Blob>,
     suspects: Suspects,
-    /// Content of manifests and small blobs by their sha256 digest. It says nothing about who may
-    /// read it: the database is asked that each time.
-    contents: quick_cache::sync::Cache<Digest, Bytes, ByLength>,
+    contents: Contents,
 }
 
 impl Registry {
     /// A registry that keeps its facts in `metadata` and its bytes in `blobs`.
     pub fn new(metadata: Metadata, blobs: Arc<dyn Blobs>, config: Config) -> Self {
-        let contents = quick_cache::sync::Cache::with_weighter(4096, CONTENT_CACHE_BYTES, ByLength);
+        Self::with_cache(metadata, blobs, config, None)
+    }
+
+    /// The same, with small content in a cache, which other servers may share.
+    pub fn with_cache(
+        metadata: Metadata,
+        blobs: Arc<dyn Blobs>,
+        config: Config,
+        cache: Option<Arc<dyn SharedCache>>,
+    ) -> Self {
         let sessions = sessions::Sessions::default();
         let round = adopt::Round::default();
         let work = Arc::new(Semaphore::new(MAX_WORK as usize));
@@ -136,7 +142,7 @@ impl Registry {
                 found_manifests: Answers::new(),
                 found_blobs: Answers::new(),
                 suspects: Suspects::default(),
-                contents,
+                contents: Contents::new(cache),
             }),
         }
     }
@@ -176,14 +182,5 @@ impl Registry {
 
     fn blobs(&self) -> &dyn Blobs {
         &*self.shared.blobs
-    }
-}
-
-#[derive(Clone)]
-struct ByLength;
-
-impl quick_cache::Weighter<Digest, Bytes> for ByLength {
-    fn weight(&self, _digest: &Digest, content: &Bytes) -> u64 {
-        content.len() as u64 + 128
     }
 }

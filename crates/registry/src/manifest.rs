@@ -125,7 +125,7 @@ impl Registry {
         // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(stored.unsynced.as_ref());
         written?;
-        self.shared.contents.insert(sha256, content);
+        self.shared.contents.share(&sha256, content);
         Ok(pushed)
     }
 

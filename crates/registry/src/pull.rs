@@ -117,7 +117,15 @@ impl Registry {
         digest: &Digest,
     ) -> Result<PulledBlob, Error> {
         let blob = self.find_blob(repository, digest).await?;
+        let is_small = blob.size <= SMALL as u64;
         if let Some(content) = self.shared.contents.get(&blob.digest) {
+            return Ok(PulledBlob { size: blob.size, content: Content::Memory(content) });
+        }
+        let in_bucket = self.blobs().is_replicated();
+        if is_small
+            && in_bucket
+            && let Some(content) = self.shared.contents.ask_others(&blob.digest).await
+        {
             return Ok(PulledBlob { size: blob.size, content: Content::Memory(content) });
         }
         let content =
@@ -131,9 +139,25 @@ impl Registry {
         if content.size() != blob.size {
             return Err(blob_gone(repository, digest, blob.size, Some(content.size())));
         }
-        if blob.size <= SMALL as u64 {
+        if is_small && in_bucket {
+            return self.fetch_small(&blob, content).await;
+        }
+        if is_small {
             self.remember(&blob.digest, &content);
         }
+        Ok(PulledBlob { size: blob.size, content })
+    }
+
+    /// Small content of a store that is far away: it is kept once it is here.
+    async fn fetch_small(&self, blob: &Blob, content: Content) -> Result<PulledBlob, Error> {
+        let content = match read_all(&content).await {
+            Ok(bytes) if Digest::sha256(&bytes) == blob.digest => {
+                self.shared.contents.share(&blob.digest, bytes.clone());
+                Content::Memory(bytes)
+            }
+            // Whoever begins to read it finds out, too, and tells.
+            _ => content,
+        };
         Ok(PulledBlob { size: blob.size, content })
     }
 
@@ -143,7 +167,7 @@ impl Registry {
             && Digest::sha256(&bytes) == *digest
         {
             // A copy, for what was read is a part of something larger.
-            self.shared.contents.insert(*digest, Bytes::copy_from_slice(&bytes));
+            self.shared.contents.remember(digest, Bytes::copy_from_slice(&bytes));
         }
     }
 
@@ -201,6 +225,9 @@ impl Registry {
         if let Some(content) = self.shared.contents.get(&blob.digest) {
             return Ok(Some(content));
         }
+        if let Some(content) = self.shared.contents.ask_others(&blob.digest).await {
+            return Ok(Some(content));
+        }
         let content = match Box::pin(read_whole(self.blobs(), blob)).await {
             Ok(content) => content,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -213,23 +240,26 @@ impl Registry {
             tracing::error!(digest = %blob.digest, "the bytes of a manifest are damaged");
             return Ok(None);
         }
-        self.shared.contents.insert(blob.digest, content.clone());
+        self.shared.contents.share(&blob.digest, content.clone());
         Ok(Some(content))
     }
 }
 
 /// The bytes of a blob, as far as a manifest may be long.
 pub(crate) async fn read_whole(blobs: &dyn Blobs, blob: &Blob) -> Result<Bytes, blobs::Error> {
-    let file = blobs.open(&blob.digest, blob.location.as_deref(), blob.size).await?;
-    let mut content = BytesMut::new();
-    while content.len() <= oci::MAX_MANIFEST_SIZE {
-        let part = file.read(content.len() as u64, oci::MAX_MANIFEST_SIZE).await?;
+    read_all(&blobs.open(&blob.digest, blob.location.as_deref(), blob.size).await?).await
+}
+
+async fn read_all(content: &Content) -> Result<Bytes, blobs::Error> {
+    let mut bytes = BytesMut::new();
+    while bytes.len() <= oci::MAX_MANIFEST_SIZE {
+        let part = content.read(bytes.len() as u64, oci::MAX_MANIFEST_SIZE).await?;
         if part.is_empty() {
             break;
         }
-        content.extend_from_slice(&part);
+        bytes.extend_from_slice(&part);
     }
-    Ok(content.freeze())
+    Ok(bytes.freeze())
 }
 
 /// The store's layout is that of the distribution registry.

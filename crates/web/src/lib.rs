@@ -28,7 +28,7 @@ mod v2;
 pub use client::Connection;
 pub use debug::Debug;
 pub use health::Health;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, SharedCacheEvent};
 pub use request_body::RequestBody;
 pub use response_body::ResponseBody;
 pub use service::{Config, Service};

@@ -2,6 +2,7 @@
 
 mod compatible;
 mod process;
+mod shared_cache;
 mod storage;
 
 use std::sync::atomic::AtomicU64;
@@ -20,6 +21,8 @@ use prometheus_client::registry::Registry;
 
 use compatible::Compatible;
 use process::Process;
+use shared_cache::SharedCache;
+pub use shared_cache::SharedCacheEvent;
 use storage::Storage;
 
 /// Upper bounds of the histogram's buckets in seconds: a manifest takes microseconds, a layer
@@ -46,6 +49,7 @@ struct Shared {
     failing_checks: Family<CheckLabels, Gauge>,
     dropped_spans: Counter<u64, AtomicU64>,
     compatible: Compatible,
+    redis: SharedCache,
     storage: Storage,
     kinds: [[OnceLock<Kind>; METHODS.len()]; HANDLERS],
 }
@@ -173,6 +177,7 @@ impl Default for Metrics {
             "Spans of traces that were sent nowhere",
             dropped_spans.clone(),
         );
+        let redis = SharedCache::register(registry);
         let shared = Shared {
             registry: root,
             requests,
@@ -185,6 +190,7 @@ impl Default for Metrics {
             failing_checks,
             dropped_spans,
             compatible,
+            redis,
             storage,
             kinds: Default::default(),
         };
@@ -249,6 +255,12 @@ impl Metrics {
     ) -> impl Fn(blobs::Action, Duration) + Send + Sync + 'static + use<> {
         let storage = self.shared.storage.clone();
         move |action, took| storage.observe(driver, action, took)
+    }
+
+    /// Takes down how the cache is used that servers share.
+    pub fn shared_cache(&self) -> impl Fn(SharedCacheEvent) + Send + Sync + 'static + use<> {
+        let cache = self.shared.redis.clone();
+        move |event| cache.observe(event)
     }
 
     /// Counts spans of traces that were sent nowhere.

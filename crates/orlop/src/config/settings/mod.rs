@@ -6,6 +6,7 @@ mod database;
 mod health;
 mod http;
 mod log;
+mod redis;
 mod section;
 mod storage;
 mod validation;
@@ -19,6 +20,7 @@ pub(crate) use database::{Database, SQLITE_SCHEME};
 pub(crate) use health::{Health, HttpCheck};
 pub(crate) use http::{Certificate, ClientAuth, Http, Net, Tls, TlsVersion};
 pub(crate) use log::{Formatter, Level, Log};
+pub(crate) use redis::{Login as RedisLogin, Redis, RedisTls, Servers as RedisServers};
 pub(crate) use storage::{Place, Storage, StorageMiddleware, UploadPurging};
 pub(crate) use validation::{IndexChildren, Platform, Require, Validation};
 #[cfg(test)] // The server reads their fields without naming them.
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     pub(crate) database: Database,
     pub(crate) auth: Auth,
+    /// Used with an object store only.
+    pub(crate) redis: Option<Redis>,
     pub(crate) health: Health,
     pub(crate) validation: Validation,
     /// The classes of content that may be pushed, `image` or `plugin`; all if empty
@@ -66,6 +70,7 @@ pub(super) fn read(root: &Node, notes: &mut Notes) -> Result<Config, ConfigError
         database: database::read(&root, &storage.place)?,
         storage,
         auth: auth::read(&root.section("auth"))?,
+        redis: redis::read(&root.section("redis"))?,
         health: health::read(&root.section("health"))?,
         validation: validation::read(&root.section("validation"))?,
         repository_classes: root.section("policy.repository").texts("classes")?,

@@ -120,6 +120,7 @@ fn without_a_file_the_registry_is_for_this_user() {
                 "/home/ada/.local/share/orlop/orlop/metadata.sqlite",
             )),
             auth: Auth { authenticator: Authenticator::None, rules: Vec::new() },
+            redis: None,
             health: Health { storage: None, files: Vec::new(), http: Vec::new(), tcp: Vec::new() },
             validation: Validation {
                 index_children: IndexChildren::All,

@@ -337,6 +337,23 @@ fn the_database() {
 }
 
 #[test]
+fn redis() {
+    assert_eq!(clean("redis:").redis, None);
+    let redis = |text: &str| clean(&format!("redis: {{{text}}}")).redis.unwrap();
+    let one = redis("addrs: ['h:1'], password: hunter2, db: 3, dialtimeout: 1s, readtimeout: -1s");
+    assert_eq!(one.servers, RedisServers::One("h:1".to_owned()));
+    assert_eq!((one.database, one.dial_timeout), (3, Duration::from_secs(1)));
+    assert_eq!((one.timeout, one.tls.is_none()), (Duration::from_millis(250), true));
+    assert!(!format!("{one:?}").contains("hunter2"), "{one:?}");
+    let cluster = redis("addrs: ['a:1', 'b:1'], tls: {enabled: true}");
+    assert!(matches!(cluster.servers, RedisServers::Cluster(addresses) if addresses.len() == 2));
+    assert_eq!(cluster.tls.unwrap(), RedisTls::default());
+    let sentinels = redis("addrs: ['a:1'], mastername: m, tls: {rootcas: [/ca.pem]}");
+    assert!(matches!(&sentinels.servers, RedisServers::Sentinels { master, .. } if master == "m"));
+    assert_eq!(sentinels.tls.unwrap().authorities, [PathBuf::from("/ca.pem")]);
+}
+
+#[test]
 fn object_stores() {
     let text = "storage:
   s3:
