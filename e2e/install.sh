@@ -25,6 +25,7 @@ debian_packages=(
   postgresql                  # the second home of the facts
   redis-server                # a cache that several servers share
   rclone                      # copies a bucket
+  sqlite3 rsync rclone        # backups of a database, a folder and a bucket
   prometheus                  # asks for metrics; promtool checks rules
   strace                      # records writes and fsyncs for the power-loss test
   openssl apache2-utils       # certificates and signatures, htpasswd
@@ -209,8 +210,8 @@ check_everything() {
   done
   for command in /usr/bin/docker dockerd containerd ctr runc podman buildah skopeo \
     docker-compose docker-registry nginx haproxy strace /bin/busybox openssl htpasswd curl pebble \
-    pebble-challtestsrv systemd-socket-activate swift-proxy-server memcached rclone prometheus \
-    promtool; do
+    pebble-challtestsrv systemd-socket-activate swift-proxy-server memcached sqlite3 rsync \
+    rclone prometheus promtool; do
     command -v "$command" >/dev/null || missing+=("command $command")
   done
   for program in "${go_programs[@]}"; do

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use crate::guide::OPERATE;
 use crate::http::{Http, array, text};
 use crate::process::Daemon;
 use crate::registry::{Setup, free_port};
@@ -23,7 +24,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
 const TESTS: &str = include_str!("../../deploy/prometheus/rules.test.yml");
 const DASHBOARD: &str = include_str!("../../deploy/grafana/orlop.json");
-const OPERATE: &str = include_str!("../../docs/operate.md");
 
 /// One in which each number has a reason to be there.
 const CONFIGURATION: &str = "

@@ -4,12 +4,17 @@
 use anyhow::{Context as _, Result, ensure};
 
 pub(crate) const DEPLOY: Guide = Guide(include_str!("../../deploy/README.md"));
+pub(crate) const OPERATE: Guide = Guide(include_str!("../../docs/operate.md"));
 pub(crate) const REVERSE_PROXY: Guide = Guide(include_str!("../../docs/reverse-proxy.md"));
 
 /// The text of a guide, in Markdown.
 pub(crate) struct Guide(&'static str);
 
 impl Guide {
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+
     /// The first block in this language with this text in it.
     pub(crate) fn block(&self, language: &str, text: &str) -> Result<String> {
         let fence = format!("```{language}\n");

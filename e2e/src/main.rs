@@ -32,6 +32,7 @@ mod crash;
 mod deploy;
 mod differential;
 mod docker;
+mod drill;
 mod foreign_layer;
 mod garbage_collect;
 mod kubernetes;
@@ -88,6 +89,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     migrate::SCENARIOS,
     layouts::SCENARIOS,
     garbage_collect::SCENARIOS,
+    drill::SCENARIOS,
     postgres::SCENARIOS,
     replicas::SCENARIOS,
     crash::SCENARIOS,
@@ -129,6 +131,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (replicas::SCENARIOS, ""),
     (bucket::SCENARIOS, ""),
     (redis::SCENARIOS, ""),
+    (drill::ON_BUCKET, ""),
 ];
 
 /// A scenario, and where it plays.
