@@ -229,7 +229,7 @@ impl<'a> Rendered<'a> {
         Ok(())
     }
 
-    /// Orlop finds nothing wrong in the ConfigMap, not even a key that it does
+    /// Orlop finds nothing wrong in `config.yml`, not even a key that it does
     /// not know.
     fn check_configuration(&self) -> Result<()> {
         let file = self.stage.file("rendered-config.yml", self.configuration()?)?;

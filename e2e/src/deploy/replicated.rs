@@ -72,8 +72,10 @@ fn serve(machine: &Machine<'_>) -> Result<()> {
     pulls_while(machine, || machine.follow("--force-recreate $replica").map(drop))?;
     machine.docker.build(&format!("{NAME}:v2"), 2)?;
     machine.docker.push(&format!("{NAME}:v2"))?;
-    let check = ["exec", "-T", "orlop-2", "orlop", "check", "/etc/distribution/config.yml"];
-    compose(machine, &check).succeed()?;
+    for verb in [&["config", "check", "--strict"][..], &["check"]] {
+        let orlop = ["exec", "-T", "orlop-2", "orlop"];
+        compose(machine, &orlop).args(verb).arg("/etc/distribution/config.yml").succeed()?;
+    }
 
     compose(machine, &["down"]).succeed()?;
     compose(machine, &["up", "-d"]).succeed()?;
