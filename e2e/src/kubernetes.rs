@@ -31,10 +31,10 @@ const VERSIONS: [&str; 2] = ["1.30", "1.37"];
 const EVERYTHING: &str = "
 secret:
   REGISTRY_DATABASE_URL: postgres://orlop:secret@db.example.com/orlop
-  REGISTRY_HTTP_SECRET: secret
+  REGISTRY_STORAGE_AZURE_ACCOUNTKEY: c2VjcmV0
 config:
   storage:
-    azure: {accountname: images, accountkey: c2VjcmV0, container: images}
+    azure: {accountname: images, container: images}
     maintenance: {uploadpurging: {age: 24h}}
 autoscaling: {enabled: true}
 tls: {secretName: orlop-tls}
@@ -129,7 +129,7 @@ fn refusals(stage: &Stage) -> Result<()> {
     for (values, message) in [
         (&["replicas=2"][..], "need PostgreSQL"),
         (&["existingSecret=a", "replicas=2"], "need an object store"),
-        (&["secret.REGISTRY_DATABASE_URL=postgres://a@b/c", "replicas=2"], "same http.secret"),
+        (&["secret.REGISTRY_DATABASE_URL=postgres://a@b/c", "replicas=2"], "an object store"),
         (&["autoscaling.enabled=true"], "need PostgreSQL"),
         (&["config.storage.s3.bucket=a"], "need PostgreSQL"),
         (&["config.http.addr=:80"], "config/http/addr"),
@@ -229,16 +229,22 @@ impl<'a> Rendered<'a> {
         Ok(())
     }
 
-    /// Orlop finds nothing wrong in `config.yml`, not even a key that it does
-    /// not know.
+    /// Orlop finds nothing wrong in `config.yml` and the variables of the
+    /// Secret, not even a key that it does not know.
     fn check_configuration(&self) -> Result<()> {
         let file = self.stage.file("rendered-config.yml", self.configuration()?)?;
-        self.stage
+        let orlop = self
+            .stage
             .client(&self.stage.binary().to_string_lossy())
             .args(["config", "check", "--strict"])
             .arg(&file)
-            .env("REGISTRY_DATABASE_URL", "postgres://orlop@db.example.com/orlop")
-            .succeed()?;
+            .env("REGISTRY_DATABASE_URL", "postgres://orlop@db.example.com/orlop");
+        let secret = self.find("Secret").and_then(|secret| at(secret, "/stringData")).ok();
+        let variables = secret.and_then(Value::as_object).into_iter().flatten();
+        let orlop = variables.fold(orlop, |orlop, (name, value)| {
+            orlop.env(name, value.as_str().unwrap_or_default())
+        });
+        orlop.succeed()?;
         Ok(())
     }
 

@@ -72,10 +72,7 @@ true
 {{- $store := include "orlop.objectStore" . -}}
 {{- $several := include "orlop.several" . -}}
 {{- if and (or $store $several) (not (include "orlop.database" .)) -}}
-{{- fail "An object store, or several servers, need PostgreSQL: make a Secret with REGISTRY_DATABASE_URL and REGISTRY_HTTP_SECRET and name it in existingSecret" -}}
-{{- end -}}
-{{- if and $several .Values.secret (not .Values.existingSecret) (not (hasKey .Values.secret "REGISTRY_HTTP_SECRET")) -}}
-{{- fail "Several servers need the same http.secret: set secret.REGISTRY_HTTP_SECRET, or make a Secret with it and name it in existingSecret" -}}
+{{- fail "An object store, or several servers, need PostgreSQL: make a Secret with REGISTRY_DATABASE_URL and name it in existingSecret" -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.hosts: say at least one name" -}}
