@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::guide::OPERATE;
 use crate::http::Http;
-use crate::image::pseudo_random;
+use crate::image::{self, pseudo_random};
 use crate::postgres::Database;
 use crate::pusher::path_of;
 use crate::registry::{Registry, Setup};
@@ -29,7 +29,7 @@ fn folder(stage: &Stage) -> Result<()> {
     let upload = path_of(&registry.http.open_upload(REPOSITORY)?).to_owned();
     let patch = |http: &Http| http.send("PATCH", &upload, &[], b"begun".as_slice());
     patch(&registry.http)?.expect(202)?;
-    let tags = drill.back_up(&registry.http, "sqlite3 ")?;
+    let tags = drill.back_up(&registry, "sqlite3 ")?;
 
     let layers = drill.run("find \"$DATA\" -name data -size +500k")?;
     std::fs::remove_file(layers.lines().next().context("no layer")?)?;
@@ -64,7 +64,7 @@ fn bucket(stage: &Stage) -> Result<()> {
     let mut environment = setup.environment;
     environment.extend(rclone(stage)?);
     let drill = Drill::new(stage, environment);
-    let tags = drill.back_up(&second.http, "pg_dump")?;
+    let tags = drill.back_up(second, "pg_dump")?;
 
     let layers = drill.run("rclone lsf -R --files-only --min-size 500k \"$BUCKET\"")?;
     let layer = layers.lines().next().context("no layer")?;
@@ -136,13 +136,19 @@ impl<'a> Drill<'a> {
 
     /// Images, and a backup with the commands that have this text among them,
     /// while others are pushed.
-    fn back_up(&self, http: &Http, text: &str) -> Result<Vec<(String, String)>> {
+    fn back_up(&self, registry: &Registry, text: &str) -> Result<Vec<(String, String)>> {
+        let http = &registry.http;
         let tags = (0..5).map(|number| {
             let tag = format!("v{number}");
             let digest = push(http, &tag, 700_000 + number)?;
             Ok((tag, digest))
         });
-        let tags = tags.collect::<Result<Vec<_>>>()?;
+        let mut tags = tags.collect::<Result<Vec<_>>>()?;
+        // One whose layers are stored as they come, and so lie elsewhere in a bucket.
+        let (layout, digest) = image::runnable(self.stage, "streamed")?;
+        let crane = self.stage.client("crane").args(["push", "--insecure"]).arg(&layout.folder);
+        crane.arg(registry.name(&format!("{REPOSITORY}:streamed"))).succeed()?;
+        tags.push(("streamed".to_owned(), digest));
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
