@@ -24,7 +24,6 @@ debian_packages=(
   haproxy                     # a load balancer; nginx is one too
   postgresql                  # the second home of the facts
   redis-server                # a cache that several servers share
-  rclone                      # copies a bucket
   sqlite3 rsync rclone        # backups of a database, a folder and a bucket
   prometheus                  # asks for metrics; promtool checks rules
   strace                      # records writes and fsyncs for the power-loss test
