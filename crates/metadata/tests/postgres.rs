@@ -326,3 +326,62 @@ fn start_with_tls() -> Server {
         ("hba", "host all orlop all trust\nhostssl all all all scram-sha-256\n".to_owned()),
     ])
 }
+
+/// A standby answers only what is new enough, and is missed by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_believed_as_far_as_it_has_come() {
+    const LIMIT: Duration = Duration::from_millis(4);
+    let server = Server::start();
+    let writer = server.connect().await;
+    let mut standby = server.standby();
+    let address = |server: &Server| server.url("postgres").parse::<Address>().unwrap();
+    let follows = async |limit| {
+        let replica = address(&standby).with_connections(2);
+        let both = address(&server).with_staleness(limit).with_replica(Some(replica));
+        Metadata::open_postgres(&both).await.unwrap()
+    };
+    let (reader, strict) = (follows(Duration::from_hours(24)).await, follows(LIMIT).await);
+    assert!(!is_there_relaxed(&reader, "a/b").await);
+    make(&writer, "a/b").await.unwrap();
+    catch_up(&server, &standby).await;
+    let control = client(&standby, "postgres").await;
+    control.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+
+    make(&writer, "late/first").await.unwrap();
+    assert!(!is_there_relaxed(&reader, "late/first").await, "the standby was asked");
+    for number in 0..20 {
+        let name = format!("late/n{number}");
+        make(&writer, &name).await.unwrap();
+        tokio::time::sleep(LIMIT).await;
+        assert!(is_there_relaxed(&strict, &name).await, "{name} is older than it may be");
+    }
+    make(&reader, "own/one").await.unwrap();
+    assert!(is_there_relaxed(&reader, "own/one").await, "what it has written itself it knows");
+
+    standby.stop("immediate");
+    make(&writer, "c/d").await.unwrap();
+    tokio::time::sleep(LIMIT).await;
+    assert!(is_there_relaxed(&strict, "c/d").await);
+}
+
+/// Waits until the standby has all that the server has written.
+async fn catch_up(server: &Server, standby: &Server) {
+    let (server, standby) = (client(server, "postgres").await, client(standby, "postgres").await);
+    let ask = "SELECT pg_current_wal_insert_lsn()::text";
+    let written: String = server.query_one(ask, &[]).await.unwrap().get(0);
+    let ask = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+    let caught_up = async {
+        while !standby.query_one(&ask, &[]).await.unwrap().get::<_, bool>(0) {
+            // Something more to send, as the end of a page is never reached.
+            server.batch_execute("SELECT pg_log_standby_snapshot()").await.ok();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), caught_up).await.unwrap();
+}
+
+async fn is_there_relaxed(metadata: &Metadata, name: &str) -> bool {
+    let name = name.parse::<oci::RepositoryName>().unwrap();
+    let find = metadata.read_relaxed(&name, |tx, name| Box::pin(repositories::find(tx, name)));
+    find.await.unwrap().is_some()
+}

@@ -195,7 +195,7 @@ impl Registry {
         let version = self.metadata().version();
         let input = (repository.clone(), reference.clone());
         let asking = || {
-            self.metadata().read(&input, |tx, (repository, reference)| {
+            self.metadata().read_relaxed(&input, |tx, (repository, reference)| {
                 Box::pin(metadata::manifests::find(tx, repository, reference))
             })
         };
@@ -211,7 +211,7 @@ impl Registry {
         let version = self.metadata().version();
         let input = (repository.clone(), *digest);
         let asking = || {
-            self.metadata().read(&input, |tx, (repository, digest)| {
+            self.metadata().read_relaxed(&input, |tx, (repository, digest)| {
                 Box::pin(metadata::blobs::find(tx, repository, digest))
             })
         };

@@ -152,13 +152,17 @@ impl Metadata {
         E: From<Error>,
         F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send,
     {
-        let span = tracing::info_span!(
+        let span = self.read_span(&function);
+        self.run_read(input, function).instrument(span).await
+    }
+
+    fn read_span<F>(&self, function: &F) -> tracing::Span {
+        tracing::info_span!(
             target: "traces",
             "database read",
             db.system.name = self.system(),
-            code.function.name = name_of(&function),
-        );
-        self.run_read(input, function).instrument(span).await
+            code.function.name = name_of(function),
+        )
     }
 
     async fn run_read<I, T, E, F>(&self, input: &I, function: F) -> Result<T, E>
@@ -178,6 +182,23 @@ impl Metadata {
             }
             // Boxed, as most futures hold one, and most registries use SQLite.
             Engine::Postgres(database) => Box::pin(database.read(input, function)).await,
+        }
+    }
+
+    /// The same where the answer may be as old as [`Address::with_staleness`] allows: a standby may
+    /// give it, if there is one.
+    pub async fn read_relaxed<I, T, E, F>(&self, input: &I, function: F) -> Result<T, E>
+    where
+        I: ?Sized + Sync,
+        E: From<Error>,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send,
+    {
+        match &self.engine {
+            Engine::Sqlite(_) => self.read(input, function).await,
+            Engine::Postgres(database) => {
+                let span = self.read_span(&function);
+                Box::pin(database.read_relaxed(input, function)).instrument(span).await
+            }
         }
     }
 

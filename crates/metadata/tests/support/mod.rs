@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use metadata::Metadata;
 
@@ -60,6 +61,35 @@ impl Server {
         }
         let process = run(folder.path(), &options);
         Self { process, port, folder, options }
+    }
+
+    /// A standby that follows this server.
+    pub fn standby(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+        if is_root() {
+            chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let copied = command("pg_basebackup")
+            .args(["--host=127.0.0.1", "--username=orlop", "--checkpoint=fast", "--no-sync"])
+            .args(["--write-recovery-conf", &format!("--port={}", self.port), "--pgdata"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = vec![format!("port={port}")];
+        let process = run(folder.path(), &options);
+        let standby = Self { process, port, folder, options };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let host = ["--host=127.0.0.1", &format!("--port={port}")];
+        while !command("pg_isready").args(host).status().unwrap().success() {
+            assert!(Instant::now() < deadline, "the standby does not start");
+        }
+        standby
     }
 
     /// Stops as `pg_ctl stop -m` does, and waits for its end.

@@ -169,6 +169,7 @@ pub(super) static KEYS: &[Key] = &[
     key("database.url", Database, "", "The PostgreSQL that keeps the facts: `postgres://USER:PASSWORD@HOST/DATABASE` ([database.md](database.md)). Without it they are in a SQLite file below the data folder; `sqlite:///PATH` names another file. With an object store it is required. Only Orlop has it"),
     key("database.maxconnections", Whole(1, 10_000), "16", "The most connections to PostgreSQL that one server has in use; it holds one more. Only Orlop has it"),
     key("database.staleness", Duration, "0s", "For how long a server may answer pulls from memory although another server may have changed the tag since ([database.md](database.md)). Only Orlop has it"),
+    key("database.replica", Database, "", "The URL of a standby of that PostgreSQL. It answers pulls, as far as it is not older than `database.staleness`. Only Orlop has it"),
 
     section("auth.none", "Everyone may do everything").optional(),
     section("auth.silly", "For tests: any `Authorization` passes").optional(),

@@ -39,6 +39,7 @@ pub struct Address {
     pub(super) tls: Tls,
     pub(super) connections: usize,
     pub(super) staleness: Duration,
+    pub(super) replica: Option<Box<Address>>,
 }
 
 impl Address {
@@ -52,6 +53,13 @@ impl Address {
     #[must_use]
     pub fn with_staleness(self, staleness: Duration) -> Self {
         Self { staleness, ..self }
+    }
+
+    /// The same with a standby of that database, which answers what may be old
+    /// ([`Metadata::read_relaxed`](crate::Metadata::read_relaxed)).
+    #[must_use]
+    pub fn with_replica(self, replica: Option<Self>) -> Self {
+        Self { replica: replica.map(Box::new), ..self }
     }
 
     /// The same with another limit of connections that are in use at once; at least one.
@@ -114,7 +122,7 @@ impl FromStr for Address {
         if config.get_application_name().is_none() {
             config.application_name("orlop");
         }
-        Ok(Self { config, tls, connections: CONNECTIONS, staleness: Duration::ZERO })
+        Ok(Self { config, tls, connections: CONNECTIONS, staleness: Duration::ZERO, replica: None })
     }
 }
 

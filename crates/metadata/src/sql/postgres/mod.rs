@@ -11,6 +11,7 @@
 
 mod address;
 mod connection;
+mod replica;
 mod staleness;
 mod tls;
 
@@ -25,6 +26,7 @@ use super::{Durability, Tx, TxFuture};
 use crate::{Error, ErrorKind};
 pub use address::Address;
 pub(super) use connection::Connection;
+use replica::Replica;
 use staleness::Staleness;
 
 pub(super) const DIALECT: &[(&str, &str)] = &[
@@ -59,6 +61,8 @@ pub(super) struct Database {
     /// What writes expect in the setting of [`super::presence`].
     fence: Mutex<Option<String>>,
     staleness: Staleness,
+    /// A standby for what may be old.
+    replica: Option<Box<Replica>>,
     /// Nothing may be written any more.
     pub(super) is_fenced: AtomicBool,
 }
@@ -72,10 +76,26 @@ enum Attempt<T, E> {
 
 impl Database {
     pub(super) async fn connect(address: Address) -> Result<Self, Error> {
+        let database = Self::new(address)?;
+        let first = database.connect_patiently(None, START_PATIENCE).await?;
+        drop(first);
+        Ok(database)
+    }
+
+    fn new(mut address: Address) -> Result<Self, Error> {
+        // One half is for the time that an answer is kept, the other for the age of what it tells.
+        let (limit, replica) = match address.replica.take() {
+            Some(standby) => {
+                let half = address.staleness / 2;
+                (half, Some(Box::new(Replica::new(*standby, half)?)))
+            }
+            None => (address.staleness, None),
+        };
         let tls = address.tls.connector()?;
         let permits = Arc::new(Semaphore::new(address.connections));
-        let database = Self {
-            staleness: Staleness::new(address.staleness),
+        Ok(Self {
+            staleness: Staleness::new(limit),
+            replica,
             address,
             tls,
             idle: Mutex::default(),
@@ -83,10 +103,7 @@ impl Database {
             away_since: Mutex::default(),
             fence: Mutex::default(),
             is_fenced: AtomicBool::new(false),
-        };
-        let first = database.connect_patiently(None, START_PATIENCE).await?;
-        drop(first);
-        Ok(database)
+        })
     }
 
     /// A connection of one's own: an idle one, or a new one. If it is not given back it closes,
@@ -238,6 +255,21 @@ impl Database {
                 return result;
             }
         }
+    }
+
+    /// The same, also at a standby if that is new enough.
+    pub(super) async fn read_relaxed<I, T, E, F>(&self, input: &I, function: F) -> Result<T, E>
+    where
+        I: ?Sized + Sync,
+        E: From<Error>,
+        F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E> + Send,
+    {
+        if let Some(replica) = &self.replica
+            && let Some(answer) = replica.read(self, input, &function).await
+        {
+            return Ok(answer);
+        }
+        self.read(input, function).await
     }
 
     pub(super) async fn write<I, T, E, F>(

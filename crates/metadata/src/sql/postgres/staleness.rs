@@ -22,9 +22,14 @@ impl Staleness {
         self.writes.fetch_add(1, Ordering::Release);
     }
 
+    /// How many writes have ended.
+    pub(super) fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Acquire)
+    }
+
     /// A number that changes with each period and each write; `None` without a limit.
     pub(super) fn version(&self) -> Option<u64> {
-        let writes = u64::from(self.writes.load(Ordering::Acquire));
+        let writes = u64::from(self.writes());
         let period = self.begun.elapsed().as_nanos().checked_div(self.limit.as_nanos())?;
         Some(u64::try_from(period).ok()? << 32 | writes)
     }

@@ -24,15 +24,22 @@ pub(crate) enum Database {
         max_connections: usize,
         /// For how long answers may be kept although other servers may have written since.
         staleness: Duration,
+        /// A standby, for answers that may be that old.
+        replica: Option<Secret>,
     },
 }
 
 impl Database {
     /// Where PostgreSQL is; `None` without it.
     pub(crate) fn address(&self) -> Result<Option<Address>, metadata::Error> {
-        let Self::Postgres { url, max_connections, staleness } = self else { return Ok(None) };
-        let address = url.expose().parse::<Address>()?;
-        Ok(Some(address.with_connections(*max_connections).with_staleness(*staleness)))
+        let Self::Postgres { url, max_connections, staleness, replica } = self else {
+            return Ok(None);
+        };
+        let address = |url: &Secret| -> Result<Address, metadata::Error> {
+            Ok(url.expose().parse::<Address>()?.with_connections(*max_connections))
+        };
+        let replica = replica.as_ref().map(address).transpose()?;
+        Ok(Some(address(url)?.with_staleness(*staleness).with_replica(replica)))
     }
 }
 
@@ -63,5 +70,11 @@ pub(super) fn read(root: &Section<'_>, place: &Place) -> Result<Database, Config
     }
     let max_connections = database.must_number("maxconnections")?;
     let staleness = database.must_duration("staleness")?;
-    Ok(Database::Postgres { url: Secret::new(url), max_connections, staleness })
+    let replica = database.text("replica")?.map(Secret::new);
+    if replica.is_some() && staleness.is_zero() {
+        let reason =
+            "needs database.staleness above zero: what a standby answers is old by some time";
+        return Err(database.unfit("replica", reason));
+    }
+    Ok(Database::Postgres { url: Secret::new(url), max_connections, staleness, replica })
 }

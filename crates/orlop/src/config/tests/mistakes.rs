@@ -218,6 +218,7 @@ fn what_does_not_go_together_is_an_error() {
         ("auth: {token: {realm: r, service: s, issuer: i}}", "auth.token"),
         ("auth: {none: , htpasswd: {realm: r, path: p}}", "auth.htpasswd"),
         ("auth: {ldap: {}}", "auth.ldap"),
+        ("database: {url: 'postgres://h/d', replica: 'postgres://i/d'}", "database.replica"),
         ("storage: {filesytem: {}}", "storage.filesytem"),
         ("storage: {filesystem: {}, inmemory: }", "storage.inmemory"),
         ("storage: {s3: {region: r, bucket: b}, s3aws: {region: r, bucket: b}}", "storage.s3aws"),

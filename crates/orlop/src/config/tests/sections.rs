@@ -320,11 +320,11 @@ policy: {repository: {classes: [image]}}
 #[test]
 fn the_database() {
     let config = clean("database: {url: 'postgresql://u:p@h/d', maxconnections: 4}");
-    let Database::Postgres { url, max_connections, staleness } = &config.database else {
+    let Database::Postgres { url, max_connections, staleness, replica } = &config.database else {
         panic!("SQLite")
     };
     assert_eq!((url.expose(), *max_connections), ("postgresql://u:p@h/d", 4));
-    assert!(staleness.is_zero());
+    assert!(staleness.is_zero() && replica.is_none());
     assert!(!format!("{config:?}").contains("u:p@"), "{config:?}");
     assert!(
         matches!(clean("").database, Database::Sqlite(file) if file.ends_with("orlop/metadata.sqlite"))
