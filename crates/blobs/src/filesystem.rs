@@ -8,7 +8,7 @@
 //! replaces only what is not the same.
 
 mod links;
-mod open_files;
+pub(crate) mod open_files;
 mod placed;
 
 use std::fs::{self, File, OpenOptions};
@@ -236,7 +236,7 @@ impl Blobs for FileSystem {
             let error = if is_absence(&error) { io::ErrorKind::NotFound.into() } else { error };
             Error::new("open", &path, error)
         });
-        let content = opened.map(|file| Content::File(FileContent { file }));
+        let content = opened.map(|file| Content::File(FileContent::new(file)));
         Box::pin(std::future::ready(content))
     }
 
@@ -336,6 +336,21 @@ impl FileContent {
     /// Bytes.
     pub fn size(&self) -> u64 {
         self.file.size
+    }
+
+    pub(crate) fn new(file: Arc<OpenFile>) -> Self {
+        Self { file }
+    }
+
+    /// A file that will have `size` bytes and is written to meanwhile.
+    pub(crate) fn growing(file: File, size: u64) -> Self {
+        Self { file: Arc::new(OpenFile::growing(file, size)) }
+    }
+
+    /// Writes to a file that grows.
+    pub(crate) fn write(&self, data: &[Bytes], offset: u64) -> Result<(), Error> {
+        let written = write_all_at(&self.file.file, data, offset);
+        written.map_err(|error| Error::new("write", Path::new("a blob"), error))
     }
 
     pub(crate) fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
@@ -714,7 +729,7 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 /// Runs what may wait for the disk on a thread that may wait.
-fn blocking<T: Send + 'static>(
+pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Future<'static, Result<T, Error>> {
     let task = tokio::task::spawn_blocking(work);

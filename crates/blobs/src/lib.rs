@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod buffer;
+mod cache;
 mod error;
 mod filesystem;
 mod layout;
@@ -27,6 +28,7 @@ use http::Method;
 use oci::Digest;
 
 pub use buffer::Buffer;
+pub use cache::{CacheEvent, CacheResult, Cached, CachedContent};
 pub use error::{Error, ErrorKind};
 pub use filesystem::{FileContent, FileSystem};
 pub use objects::{ObjectContent, ObjectStore};
@@ -175,6 +177,8 @@ pub trait Blobs: Send + Sync + 'static {
 /// Content that is open for reading. It stays readable when the blob is removed meanwhile.
 #[derive(Clone, Debug)]
 pub enum Content {
+    /// What a cache has, or takes in.
+    Cached(CachedContent),
     /// A file.
     File(FileContent),
     /// Bytes that somebody has read already.
@@ -187,6 +191,7 @@ impl Content {
     /// Bytes.
     pub fn size(&self) -> u64 {
         match self {
+            Self::Cached(cached) => cached.size(),
             Self::File(file) => file.size(),
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Object(object) => object.size(),
@@ -197,6 +202,7 @@ impl Content {
     #[must_use]
     pub fn part(&self, offset: u64, length: u64) -> Self {
         match self {
+            Self::Cached(cached) => Self::Cached(cached.part(offset, length)),
             Self::Object(object) => Self::Object(object.part(offset, length)),
             Self::File(_) | Self::Memory(_) => self.clone(),
         }
@@ -206,6 +212,7 @@ impl Content {
     /// [`ErrorKind::NotFound`] if it is not there, or not what it should be.
     pub async fn begin(&self, offset: u64) -> Result<(), Error> {
         match self {
+            Self::Cached(cached) => cached.begin(offset).await,
             Self::Object(object) => object.begin(offset).await,
             Self::File(_) | Self::Memory(_) => Ok(()),
         }
@@ -215,6 +222,7 @@ impl Content {
     /// [`sendfile`]), if there is a file that can be sent so.
     pub fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
         match self {
+            Self::Cached(cached) => cached.file()?.map(offset, length),
             Self::File(file) => file.map(offset, length),
             Self::Memory(_) | Self::Object(_) => None,
         }
@@ -223,6 +231,9 @@ impl Content {
     /// Whether these bytes are in memory, as far as looking at one page of each 256 KiB can tell.
     pub fn is_cached(&self, offset: u64, length: u64) -> bool {
         match self {
+            Self::Cached(cached) => {
+                cached.file().is_some_and(|file| file.is_cached(offset, length))
+            }
             Self::File(file) => file.is_cached(offset, length),
             Self::Memory(_) => true,
             Self::Object(_) => false,
@@ -235,6 +246,7 @@ impl Content {
     pub async fn read(&self, offset: u64, limit: usize) -> Result<Bytes, Error> {
         match (self.read_cached(offset, limit), self) {
             (Some(bytes), _) => Ok(bytes),
+            (None, Self::Cached(cached)) => cached.read(offset, limit).await,
             (None, Self::File(file)) => file.read(offset, limit).await,
             (None, Self::Memory(_)) => Ok(Bytes::new()),
             (None, Self::Object(object)) => object.read(offset, limit).await,
@@ -244,6 +256,7 @@ impl Content {
     /// The same, if the bytes are in memory already.
     pub fn read_cached(&self, offset: u64, limit: usize) -> Option<Bytes> {
         match self {
+            Self::Cached(cached) => cached.read_cached(offset, limit),
             Self::File(file) => file.read_cached(offset, limit),
             Self::Memory(bytes) => part(bytes, offset, limit.min(Buffer::SIZE)),
             Self::Object(_) => None,

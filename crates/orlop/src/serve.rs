@@ -163,7 +163,8 @@ fn web_config(config: &Config, access: Access, health: Health) -> anyhow::Result
 fn redirect(config: &Config) -> anyhow::Result<Redirect> {
     let middleware = &config.storage.middleware;
     let mut redirect = Redirect::default();
-    if config.storage.place.folder().is_none() {
+    // What is kept here is kept in order to be sent from here.
+    if config.storage.place.folder().is_none() && config.storage.disk_cache.is_none() {
         redirect.push_store();
     }
     for entry in middleware {
@@ -183,6 +184,12 @@ fn redirect(config: &Config) -> anyhow::Result<Redirect> {
                 });
             }
         }
+    }
+    if config.storage.disk_cache.is_some() && redirect.is_on() {
+        tracing::warn!(
+            "middleware.storage sends clients elsewhere for blobs, so that storage.cache.disk has \
+             little but manifests"
+        );
     }
     if !middleware.is_empty() && !redirect.is_on() {
         tracing::warn!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use blobs::{Blobs, ErrorKind, FileSystem, ObjectStore, Observed};
+use blobs::{Blobs, Cached, ErrorKind, FileSystem, ObjectStore, Observed};
 use metadata::{Metadata, Role};
 use objects::memory::Memory;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry, SharedCache};
@@ -58,7 +58,15 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
         }
         Place::Bucket(bucket) => {
             let objects = bucket.open().with_context(cannot_use)?;
-            Arc::new(Observed::new(ObjectStore::new(objects, bucket.part_size), observe))
+            let blobs = Observed::new(ObjectStore::new(objects, bucket.part_size), observe);
+            match &config.storage.disk_cache {
+                Some(cache) if role == Role::Server => {
+                    let observe = metrics.disk_cache();
+                    let blobs = Arc::new(blobs);
+                    Arc::new(Cached::open(blobs, &cache.folder, cache.max_size, observe)?)
+                }
+                _ => Arc::new(blobs),
+            }
         }
     };
     match blobs.check_writable().await {

@@ -1,6 +1,7 @@
 //! What is counted, for Prometheus. Labels have few values; names of repositories are not labels.
 
 mod compatible;
+mod disk_cache;
 mod process;
 mod shared_cache;
 mod storage;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use compatible::Compatible;
+use disk_cache::DiskCache;
 use process::Process;
 use shared_cache::SharedCache;
 pub use shared_cache::SharedCacheEvent;
@@ -50,6 +52,7 @@ struct Shared {
     dropped_spans: Counter<u64, AtomicU64>,
     compatible: Compatible,
     redis: SharedCache,
+    disk_cache: DiskCache,
     storage: Storage,
     kinds: [[OnceLock<Kind>; METHODS.len()]; HANDLERS],
 }
@@ -178,6 +181,7 @@ impl Default for Metrics {
             dropped_spans.clone(),
         );
         let redis = SharedCache::register(registry);
+        let disk_cache = DiskCache::register(registry);
         let shared = Shared {
             registry: root,
             requests,
@@ -191,6 +195,7 @@ impl Default for Metrics {
             dropped_spans,
             compatible,
             redis,
+            disk_cache,
             storage,
             kinds: Default::default(),
         };
@@ -261,6 +266,12 @@ impl Metrics {
     pub fn shared_cache(&self) -> impl Fn(SharedCacheEvent) + Send + Sync + 'static + use<> {
         let cache = self.shared.redis.clone();
         move |event| cache.observe(event)
+    }
+
+    /// Takes down what happens in a cache on disk. For [`blobs::Cached`].
+    pub fn disk_cache(&self) -> impl Fn(blobs::CacheEvent) + Send + Sync + 'static + use<> {
+        let disk_cache = self.shared.disk_cache.clone();
+        move |event| disk_cache.observe(event)
     }
 
     /// Counts spans of traces that were sent nowhere.

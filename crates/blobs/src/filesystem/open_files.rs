@@ -23,19 +23,19 @@ const SEEN_CAPACITY: usize = 4096;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The files of some content.
-pub(super) struct OpenFiles {
+pub(crate) struct OpenFiles {
     files: Cache<Digest, Arc<OpenFile>>,
     /// The size that a file had in its place, and when that was.
     seen: Cache<Digest, (u64, Instant)>,
 }
 
 impl OpenFiles {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { files: Cache::new(CAPACITY), seen: Cache::new(SEEN_CAPACITY) }
     }
 
     /// The file of this content, which lies at `path`: one that is open, or it is opened now.
-    pub(super) fn open(&self, digest: &Digest, path: &Path) -> io::Result<Arc<OpenFile>> {
+    pub(crate) fn open(&self, digest: &Digest, path: &Path) -> io::Result<Arc<OpenFile>> {
         if let Some(file) = self.files.get(digest) {
             if self.seen_lately(digest) == Some(file.size) {
                 return Ok(file);
@@ -56,7 +56,7 @@ impl OpenFiles {
     }
 
     /// The size of this content, which lies at `path`.
-    pub(super) fn size(&self, digest: &Digest, path: &Path) -> io::Result<u64> {
+    pub(crate) fn size(&self, digest: &Digest, path: &Path) -> io::Result<u64> {
         if let Some(size) = self.seen_lately(digest) {
             return Ok(size);
         }
@@ -66,7 +66,7 @@ impl OpenFiles {
     }
 
     /// Another file has this content from now on, or none.
-    pub(super) fn forget(&self, digest: &Digest) {
+    pub(crate) fn forget(&self, digest: &Digest) {
         self.files.remove(digest);
         self.seen.remove(digest);
     }
@@ -89,9 +89,9 @@ impl std::fmt::Debug for OpenFiles {
 
 /// A file that is open for reading.
 #[derive(Debug)]
-pub(super) struct OpenFile {
-    pub(super) file: Arc<File>,
-    pub(super) size: u64,
+pub(crate) struct OpenFile {
+    pub(crate) file: Arc<File>,
+    pub(crate) size: u64,
     /// Its device and number.
     identity: (u64, u64),
     /// All of it, to be sent without being read. Nothing inside if it can not be mapped.
@@ -106,6 +106,11 @@ impl OpenFile {
         Ok(Self { file: Arc::new(file), size: found.len(), identity, mapped: OnceLock::new() })
     }
 
+    /// A file that will have `size` bytes and is written to meanwhile. It is never mapped.
+    pub(crate) fn growing(file: File, size: u64) -> Self {
+        Self { file: Arc::new(file), size, identity: (0, 0), mapped: OnceLock::from(None) }
+    }
+
     /// Whether it is the file at `path`, as long as it was: neither removed nor replaced nor cut.
     fn is_at(&self, path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|found| {
@@ -114,7 +119,7 @@ impl OpenFile {
     }
 
     /// A part of it that can be sent without being read.
-    pub(super) fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
+    pub(crate) fn map(&self, offset: u64, length: u64) -> Option<Bytes> {
         let whole = self.mapped.get_or_init(|| self.map_whole()).as_ref()?;
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(usize::try_from(length).ok()?)?;
@@ -125,7 +130,7 @@ impl OpenFile {
     fn map_whole(&self) -> Option<Bytes> {
         let length = usize::try_from(self.size).ok()?;
         // SAFETY: the file had this length when it was opened, and nobody writes to one that has
-        // its place in the layout. Content is written to a file of its own, which takes that place
+        // its place in the layout, or in a cache. Content is written to a file of its own, which takes that place
         // when it is whole; what is removed or replaced keeps its bytes for those who have it open.
         unsafe { sendfile::map(&self.file, length) }.ok()
     }

@@ -8,7 +8,7 @@ use super::kind::Kind;
 use Kind::{
     Address, Authority, Boolean, Database, Duration, Free, Header, Host, HostName, Listen, Network,
     OneOf, Path, PathOrUrl, Pattern, Period, Prefix, Repositories, Secret, SecretHeader,
-    SignedDuration, Text, Url, UrlPath, Whole,
+    SignedDuration, Size, Text, Url, UrlPath, Whole,
 };
 
 /// A key, or a section of which there is something to say.
@@ -73,6 +73,9 @@ pub(super) static KEYS: &[Key] = &[
     key("storage.cache.blobdescriptor", OneOf(&["redis", "inmemory"]), "", "Not needed: facts come from the database"),
     key("storage.cache.blobdescriptorsize", Whole(i64::MIN, i64::MAX), "", "Not needed"),
     key("storage.cache.layerinfo", OneOf(&["redis", "inmemory"]), "", "").older("storage.cache.blobdescriptor"),
+    section("storage.cache.disk", "What was read of an object store stays on the disk of this machine for a while ([object-stores.md](object-stores.md)). Only Orlop has it").optional(),
+    key("storage.cache.disk.path", Path, "", "The folder for it, of which each server needs one of its own").required(),
+    key("storage.cache.disk.maxsize", Size, "", "The most that it takes, such as `20GiB`").required(),
     key("storage.maintenance.uploadpurging.enabled", Boolean, "true", "Whether uploads that their clients gave up are removed"),
     key("storage.maintenance.uploadpurging.age", Period, "168h", "How long an upload may lie untouched"),
     key("storage.maintenance.uploadpurging.interval", Period, "24h", "How often to look"),

@@ -8,7 +8,7 @@ use net::client::Url;
 use serde_json::json;
 use web::urls::Prefix;
 
-use super::duration;
+use super::{duration, size};
 
 /// What a value must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Period,
     /// A duration that may be negative.
     SignedDuration,
+    /// A number of bytes above zero, with or without a unit.
+    Size,
     /// One of these words, in any case.
     OneOf(&'static [&'static str]),
     /// `host:port`.
@@ -81,6 +83,7 @@ impl Kind {
             Self::Duration => duration::parse(text).is_some(),
             Self::Period => duration::parse(text).is_some_and(|length| !length.is_zero()),
             Self::SignedDuration => duration::parse(unsigned(text)).is_some(),
+            Self::Size => size::parse(text).is_some(),
             Self::OneOf(words) => words.iter().any(|word| word.eq_ignore_ascii_case(text)),
             Self::Address => is_address(text),
             Self::Listen => is_address(text) || text.contains('/'),
@@ -124,6 +127,7 @@ impl Kind {
             Self::Duration => "a duration such as 8s, 1m30s or 168h".to_owned(),
             Self::Period => "a duration above zero, such as 8s, 1m30s or 168h".to_owned(),
             Self::SignedDuration => "a duration such as 8s, 1m30s or -1s".to_owned(),
+            Self::Size => "a number of bytes, such as 500MB, 20GiB or 1000000000".to_owned(),
             Self::OneOf(words) => choice(words),
             Self::Address => "host:port, or :port for all addresses, such as 127.0.0.1:5000, \
                               [::1]:5000, :5000"
@@ -181,6 +185,7 @@ impl Kind {
             Self::Whole(least, most) => format!("number {least} … {most}"),
             Self::Duration | Self::SignedDuration => "duration".to_owned(),
             Self::Period => "duration > 0".to_owned(),
+            Self::Size => "size".to_owned(),
             Self::OneOf(words) if words.len() > 8 => "one of a list".to_owned(),
             Self::OneOf(words) => {
                 words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
@@ -226,6 +231,10 @@ impl Kind {
             Self::Duration | Self::Period | Self::SignedDuration => json!({
                 "type": ["string", "integer"],
                 "pattern": r"^[-+]?([0-9]+|([0-9]*\.?[0-9]*(ns|us|µs|μs|ms|s|m|h))+)$",
+            }),
+            Self::Size => json!({
+                "type": ["string", "integer"],
+                "pattern": "^[0-9]+ *([kKmMgGtT]?[iI]?[bB])?$",
             }),
             // Editors propose the words of an `enum`.
             Self::OneOf(words) => json!({ "anyOf": [

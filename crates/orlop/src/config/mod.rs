@@ -21,6 +21,7 @@ mod older;
 mod settings;
 mod shape;
 mod show;
+mod size;
 #[cfg(test)]
 mod tests;
 mod tree;

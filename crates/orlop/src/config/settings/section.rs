@@ -7,6 +7,7 @@ use super::super::duration;
 use super::super::error::{ConfigError, Origin};
 use super::super::kind;
 use super::super::shape;
+use super::super::size;
 use super::super::tree::{Node, Value};
 
 /// A section that was checked: what is of the wrong type in it is still an error, never a default.
@@ -95,6 +96,11 @@ impl<'a> Section<'a> {
 
     pub(super) fn must_duration(&self, path: &str) -> Result<Duration, ConfigError> {
         self.must(path, duration::parse)
+    }
+
+    /// The number of bytes at `path`.
+    pub(super) fn must_size(&self, path: &str) -> Result<u64, ConfigError> {
+        self.must(path, size::parse)
     }
 
     /// The whole number at `path`, of a size that the table has checked.

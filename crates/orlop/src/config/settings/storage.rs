@@ -24,6 +24,8 @@ pub(crate) struct Storage {
     pub(crate) upload_purging: Option<UploadPurging>,
     /// Whether clients may be sent elsewhere for content.
     pub(crate) redirect: bool,
+    /// None: what is asked for again is read from the store again.
+    pub(crate) disk_cache: Option<DiskCache>,
     /// In the order of the file: the first is nearest to the store.
     pub(crate) middleware: Vec<StorageMiddleware>,
 }
@@ -66,6 +68,14 @@ impl fmt::Display for Place {
     }
 }
 
+/// `storage.cache.disk`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DiskCache {
+    pub(crate) folder: PathBuf,
+    /// Bytes.
+    pub(crate) max_size: u64,
+}
+
 /// `storage.maintenance.uploadpurging`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UploadPurging {
@@ -89,8 +99,10 @@ pub(crate) enum StorageMiddleware {
 pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, ConfigError> {
     let storage = root.section("storage");
     let purging = storage.section("maintenance.uploadpurging");
+    let place = place(&storage)?;
     Ok(Storage {
-        place: place(&storage)?,
+        disk_cache: disk_cache(&storage.section("cache.disk"), &place)?,
+        place,
         delete_enabled: storage.is_on("delete.enabled")?,
         read_only: storage.is_on("maintenance.readonly.enabled")?,
         upload_purging: if purging.is_on("enabled")? {
@@ -115,6 +127,19 @@ fn place(storage: &Section<'_>) -> Result<Place, ConfigError> {
         return Ok(Place::Bucket(bucket));
     }
     Ok(Place::Folder(storage.path("filesystem.rootdirectory")?.unwrap_or_default()))
+}
+
+fn disk_cache(section: &Section<'_>, place: &Place) -> Result<Option<DiskCache>, ConfigError> {
+    if !section.is_set() {
+        return Ok(None);
+    }
+    if !matches!(place, Place::Bucket(_)) {
+        return Err(section.unfit("", "is for an object store, and the store is none"));
+    }
+    let Some(folder) = section.path("path")? else {
+        return Err(section.unfit("path", "is needed"));
+    };
+    Ok(Some(DiskCache { folder, max_size: section.must_size("maxsize")? }))
 }
 
 fn middleware(

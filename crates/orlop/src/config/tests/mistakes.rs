@@ -122,6 +122,11 @@ fn wrong_values_name_place_key_expected_and_found() {
             "storage: {azure: {accountname: a, container: c, max_retries: x}}",
             "storage.azure.max_retries",
         ),
+        (
+            "storage: {s3: {bucket: b, region: r}, cache: {disk: {path: /c, maxsize: 1.5GB}}}",
+            "storage.cache.disk.maxsize",
+        ),
+        ("storage: {cache: {disk: {path: /c}}}", "storage.cache.disk.maxsize"),
         ("proxy: {ttl: week}", "proxy.ttl"),
         ("notifications: {endpoints: [{name: n}]}", "notifications.endpoints[0].url"),
         ("redis: {db: x}", "redis.db"),
@@ -222,6 +227,7 @@ fn what_does_not_go_together_is_an_error() {
         ("storage: {filesytem: {}}", "storage.filesytem"),
         ("storage: {filesystem: {}, inmemory: }", "storage.inmemory"),
         ("storage: {s3: {region: r, bucket: b}, s3aws: {region: r, bucket: b}}", "storage.s3aws"),
+        ("storage: {cache: {disk: {path: /c, maxsize: 1GB}}}", "storage.cache.disk"),
         ("middleware: {storage: [{name: redirect}]}", "middleware.storage[0].name"),
         (
             "middleware: {storage: [{name: redirect, options: {baseurl: 'http://a b'}}]}",

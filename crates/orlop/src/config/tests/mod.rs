@@ -114,6 +114,7 @@ fn without_a_file_the_registry_is_for_this_user() {
                     dry_run: false,
                 }),
                 redirect: true,
+                disk_cache: None,
                 middleware: Vec::new(),
             },
             database: Database::Sqlite(PathBuf::from(

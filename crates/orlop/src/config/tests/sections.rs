@@ -44,6 +44,7 @@ validation:
                 dry_run: true,
             }),
             redirect: false,
+            disk_cache: None,
             middleware: Vec::new(),
         }
     );
@@ -351,6 +352,18 @@ fn redis() {
     let sentinels = redis("addrs: ['a:1'], mastername: m, tls: {rootcas: [/ca.pem]}");
     assert!(matches!(&sentinels.servers, RedisServers::Sentinels { master, .. } if master == "m"));
     assert_eq!(sentinels.tls.unwrap().authorities, [PathBuf::from("/ca.pem")]);
+}
+
+#[test]
+fn a_disk_cache() {
+    let config = clean(
+        "storage: {s3: {bucket: b, region: r}, cache: {disk: {path: /c, maxsize: 20GiB}}}
+database: {url: 'sqlite:///f'}
+",
+    );
+    let cache = config.storage.disk_cache.unwrap();
+    assert_eq!((cache.folder, cache.max_size), (PathBuf::from("/c"), 20 << 30));
+    assert_eq!(clean("storage: {cache: {disk: }}").storage.disk_cache, None);
 }
 
 #[test]
