@@ -31,6 +31,7 @@ mod crane;
 mod crash;
 mod deploy;
 mod differential;
+mod disk_cache;
 mod docker;
 mod drill;
 mod foreign_layer;
@@ -132,6 +133,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (bucket::SCENARIOS, ""),
     (redis::SCENARIOS, ""),
     (drill::ON_BUCKET, ""),
+    (disk_cache::SCENARIOS, ""),
 ];
 
 /// A scenario, and where it plays.

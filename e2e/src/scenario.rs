@@ -82,6 +82,14 @@ impl Stage {
         }
     }
 
+    /// The object store that registries use, if they use one.
+    pub(crate) fn object_store(&self) -> Option<&SeaweedFs> {
+        match &self.store {
+            Store::Folder => None,
+            Store::S3(server) => Some(server),
+        }
+    }
+
     pub(crate) fn binary(&self) -> &Path {
         &self.binary
     }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::Signal;
 
 use crate::process::Daemon;
 use crate::scenario::{Stage, wait_until};
@@ -16,7 +17,7 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// A server with an empty bucket. It ends with this.
 pub(crate) struct SeaweedFs {
-    _process: Daemon,
+    process: Daemon,
     url: String,
 }
 
@@ -45,7 +46,7 @@ impl SeaweedFs {
                 .current_dir(&data);
         })?;
         let url = format!("http://127.0.0.1:{port}");
-        let server = Self { _process: process, url };
+        let server = Self { process, url };
         wait_until(START_LIMIT, || server.make_bucket(stage))?;
         Ok(server)
     }
@@ -61,6 +62,14 @@ impl SeaweedFs {
             ("REGISTRY_STORAGE_S3_SECURE", "false".to_owned()),
             ("REGISTRY_STORAGE_S3_ROOTDIRECTORY", format!("/{folder}")),
         ]
+    }
+
+    /// Does something while it answers nobody.
+    pub(crate) fn while_paused<T>(&self, play: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.process.signal(Signal::STOP)?;
+        let played = play();
+        self.process.signal(Signal::CONT)?;
+        played
     }
 
     fn make_bucket(&self, stage: &Stage) -> Result<()> {
