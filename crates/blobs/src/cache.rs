@@ -13,30 +13,21 @@ mod arrival;
 mod content;
 mod folder;
 mod index;
+mod shared;
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
 use oci::Digest;
-use tokio::sync::watch;
 
-use crate::filesystem::blocking;
-use crate::filesystem::open_files::OpenFiles;
 use crate::links::Links;
-use crate::{Blobs, Content, Error, FileContent, Future, Resumed, Stored, Upload, UploadId};
+use crate::{Blobs, Content, Error, Future, Resumed, Stored, Upload, UploadId};
 
-use arrival::{Arrival, Progress};
 pub use content::CachedContent;
-use content::{Origin, Way};
-use folder::Folder;
-use index::Index;
-
-/// How long nothing is taken in after trouble with the disk.
-const REST: Duration = Duration::from_mins(1);
+use content::Origin;
+use shared::Shared;
 
 /// What happens in a cache.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,23 +63,6 @@ pub struct Cached {
     cache: Arc<Shared>,
 }
 
-struct Shared {
-    folder: Folder,
-    open_files: OpenFiles,
-    state: Mutex<State>,
-    observe: Box<dyn Fn(CacheEvent) + Send + Sync>,
-}
-
-struct State {
-    index: Index,
-    /// Content for which room is reserved, and how far it has come.
-    arriving: HashMap<Digest, Arc<watch::Sender<Progress>>>,
-    /// Whether it is known what an earlier start has left.
-    is_complete: bool,
-    /// Nothing is taken in until then.
-    rests_until: Option<Instant>,
-}
-
 impl Cached {
     /// Keeps up to `max_size` bytes in `folder`, which nobody else may use, and tells `observe` what
     /// happens. Until what is there was listed, in the background, the cache is not used.
@@ -98,189 +72,11 @@ impl Cached {
         max_size: u64,
         observe: impl Fn(CacheEvent) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let state = State {
-            index: Index::new(max_size),
-            arriving: HashMap::new(),
-            is_complete: false,
-            rests_until: None,
-        };
-        let cache = Arc::new(Shared {
-            folder: Folder::open(folder)?,
-            open_files: OpenFiles::new(),
-            state: Mutex::new(state),
-            observe: Box::new(observe),
-        });
+        let cache = Arc::new(Shared::open(folder, max_size, Box::new(observe))?);
         let stock = Arc::clone(&cache);
         // A thread of its own: the end of the server does not wait for it.
         std::thread::spawn(move || stock.take_stock());
         Ok(Self { store, cache })
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lists what an earlier start has left, as much of it as there is room for.
-    fn take_stock(&self) {
-        let found = match self.folder.take_stock() {
-            Ok(found) => found,
-            Err(error) => return self.trouble(&error),
-        };
-        let mut state = self.state();
-        let mut gone = Vec::new();
-        for found in found {
-            let room = index::room(found.size);
-            match state.index.reserve(room) {
-                Some(evicted) => {
-                    gone.extend(evicted);
-                    state.index.keep(found.digest, room, false);
-                }
-                None => gone.push(found.digest),
-            }
-        }
-        drop(state);
-        if let Err(error) = self.remove_files(&gone) {
-            return self.trouble(&error);
-        }
-        self.state().is_complete = true;
-        self.tell_size();
-    }
-
-    /// The file of this content, if it can be served at once.
-    fn find(&self, digest: &Digest, size: u64) -> Option<FileContent> {
-        if !self.state().index.read(digest)? {
-            return None;
-        }
-        let opened = self.open_files.open(digest, &self.folder.path(digest));
-        let file = opened.ok().map(FileContent::new).filter(|file| file.size() == size);
-        match &file {
-            Some(_) => (self.observe)(CacheEvent::Read(CacheResult::Hit, size)),
-            None => self.lose(digest),
-        }
-        file
-    }
-
-    /// Forgets a file that somebody has removed or cut.
-    fn lose(&self, digest: &Digest) {
-        self.open_files.forget(digest);
-        match folder::remove(&self.folder.path(digest)) {
-            Ok(()) => drop(self.state().index.remove(digest)),
-            Err(error) => self.trouble(&error),
-        }
-    }
-
-    /// Decides on which way content is read that was not there a moment ago.
-    fn admit(self: &Arc<Self>, origin: &Arc<Origin>, is_whole: bool) -> Way {
-        if let Some(file) = self.find(&origin.digest, origin.size) {
-            return Way::File(file);
-        }
-        let (result, way) = self.admit_new(origin, is_whole);
-        (self.observe)(CacheEvent::Read(result, origin.size));
-        way
-    }
-
-    fn admit_new(self: &Arc<Self>, origin: &Arc<Origin>, is_whole: bool) -> (CacheResult, Way) {
-        let &Origin { digest, size, .. } = &**origin;
-        let mut state = self.state();
-        if !is_whole || size == 0 || !state.takes() {
-            return (CacheResult::Pass, Way::Past);
-        }
-        if let Some(progress) = state.arriving.get(&digest) {
-            return (CacheResult::Shared, Way::Arriving(progress.subscribe()));
-        }
-        let (room, gone) = match state.index.take(&digest) {
-            Some(room) => (room, None),
-            None => {
-                let room = index::room(size);
-                let Some(gone) = state.index.reserve(room) else {
-                    return (CacheResult::Pass, Way::Past);
-                };
-                (room, Some(gone))
-            }
-        };
-        let (progress, receiver) = watch::channel(Progress::Begun);
-        let progress = Arc::new(progress);
-        state.arriving.insert(digest, Arc::clone(&progress));
-        drop(state);
-        let arrival = Arrival::new(Arc::clone(self), digest, size, room, progress);
-        let way = Way::Arriving(receiver);
-        let Some(gone) = gone else {
-            tokio::spawn(arrival.verify());
-            return (CacheResult::Hit, way);
-        };
-        let origin = Arc::clone(origin);
-        tokio::spawn(async move { arrival.fill(&origin, gone).await });
-        (CacheResult::Miss, way)
-    }
-
-    /// Removes the files of what has gone to make room.
-    fn remove_files(&self, gone: &[Digest]) -> Result<(), Error> {
-        for digest in gone {
-            // It keeps its space for as long as it is open.
-            self.open_files.forget(digest);
-            folder::remove(&self.folder.path(digest))?;
-        }
-        if !gone.is_empty() {
-            (self.observe)(CacheEvent::Evicted(gone.len() as u64));
-        }
-        Ok(())
-    }
-
-    /// Removes content, also what is arriving.
-    async fn forget(self: &Arc<Self>, digest: &Digest) {
-        let Some(room) = self.state().forget(digest) else { return };
-        self.open_files.forget(digest);
-        let path = self.folder.path(digest);
-        if let Err(error) = blocking(move || folder::remove(&path)).await {
-            self.trouble(&error);
-        }
-        self.state().index.release(room);
-        self.tell_size();
-    }
-
-    /// Notes that the disk can not be used, and leaves it alone for a while.
-    fn trouble(&self, error: &Error) {
-        let now = Instant::now();
-        let until = self.state().rests_until.replace(now + REST);
-        (self.observe)(CacheEvent::Failed);
-        if until.is_none_or(|until| until < now) {
-            tracing::warn!(%error, "the disk cache takes nothing in for a minute; blobs come from the store");
-        }
-    }
-
-    fn tell_size(&self) {
-        let state = self.state();
-        let holds = CacheEvent::Holds(state.index.used(), state.index.len() as u64);
-        drop(state);
-        (self.observe)(holds);
-    }
-}
-
-impl State {
-    fn takes(&self) -> bool {
-        self.is_complete && self.rests_until.is_none_or(|until| until < Instant::now())
-    }
-
-    /// Forgets content, also what is arriving. Returns the room that its file takes until that is
-    /// removed.
-    fn forget(&mut self, digest: &Digest) -> Option<u64> {
-        self.arriving.remove(digest);
-        self.index.take(digest)
-    }
-
-    fn has_arrival(&self, digest: &Digest, progress: &Arc<watch::Sender<Progress>>) -> bool {
-        self.arriving.get(digest).is_some_and(|found| Arc::ptr_eq(found, progress))
-    }
-
-    /// Lets nobody wait for it from now on. False if that is so already.
-    fn end_arrival(&mut self, digest: &Digest, progress: &Arc<watch::Sender<Progress>>) -> bool {
-        let is_there = self.has_arrival(digest, progress);
-        if is_there {
-            self.arriving.remove(digest);
-        }
-        is_there
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use blobs::ObjectStore;
+use blobs::{CacheEvent, Cached, ObjectStore};
 use bytes::Bytes;
 use futures_util::stream;
 use http::Method;
@@ -202,4 +202,29 @@ async fn nothing_is_asked_twice() {
     assert_eq!(store.asked(), [""; 0]);
     assert!(pull(&registry, &app, &large_digest).await == large);
     assert_eq!(store.asked(), ["get"]);
+}
+
+#[tokio::test]
+async fn a_cache_asks_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open_sqlite(&folder.path().join("db")).await.unwrap();
+    let store = Arc::new(Counted::default());
+    let blobs = Arc::new(ObjectStore::new(Arc::<Counted>::clone(&store), 10 << 20));
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let told = move |event| {
+        if let CacheEvent::Holds(..) = event {
+            let _ = ready.send(());
+        }
+    };
+    let blobs = Cached::open(blobs, &folder.path().join("cache"), 1 << 30, told).unwrap();
+    is_ready.recv().unwrap();
+    let registry = Registry::new(metadata, Arc::new(blobs), Config::default());
+    let app = "team/app".parse().unwrap();
+    let content = vec![1; 14 << 20];
+    let digest = push_as_docker(&registry, &app, &content).await;
+    store.asked();
+    for asked in [&["get"][..], &[], &[]] {
+        assert!(pull(&registry, &app, &digest).await == content);
+        assert_eq!(store.asked(), asked);
+    }
 }

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use oci::{Digest, Hasher};
 use tokio::sync::watch;
 
+use super::CacheEvent;
 use super::content::Origin;
 use super::folder::remove;
-use super::{CacheEvent, Shared};
+use super::index::Gone;
+use super::shared::Shared;
 use crate::filesystem::blocking;
 use crate::{Buffer, Content, Error, ErrorKind, FileContent};
 
@@ -77,7 +79,7 @@ impl Arrival {
     }
 
     /// Writes what the store has into a new file, when the files have gone whose room it takes.
-    pub(super) async fn fill(mut self, origin: &Origin, gone: Vec<Digest>) {
+    pub(super) async fn fill(mut self, origin: &Origin, gone: Gone) {
         match self.try_fill(origin, gone).await {
             Ok(()) => (self.cache.observe)(CacheEvent::Filled(self.size)),
             Err(Trouble::Disk(error)) => self.cache.trouble(&error),
@@ -90,10 +92,10 @@ impl Arrival {
         self.clear().await;
     }
 
-    async fn try_fill(&mut self, origin: &Origin, gone: Vec<Digest>) -> Result<(), Trouble> {
+    async fn try_fill(&mut self, origin: &Origin, gone: Gone) -> Result<(), Trouble> {
         let (cache, size) = (Arc::clone(&self.cache), self.size);
         let made = blocking(move || {
-            cache.remove_files(&gone)?;
+            cache.evict(&gone)?;
             cache.folder.create(size)
         });
         let (path, file) = made.await.map_err(Trouble::Disk)?;
@@ -102,7 +104,12 @@ impl Arrival {
         self.read_through(&content, Some(FileContent::growing(file, size))).await?;
 
         let (cache, digest) = (Arc::clone(&self.cache), self.digest);
-        let placed = blocking(move || cache.folder.place(&path, &digest));
+        let placed = blocking(move || {
+            let placed = cache.folder.place(&path, &digest);
+            // It may be open from an earlier time.
+            cache.open_files.forget(&digest);
+            placed
+        });
         self.path = Some(placed.await.map_err(Trouble::Disk)?);
         self.keep()
     }
@@ -142,7 +149,7 @@ impl Arrival {
         let algorithm = self.digest.algorithm();
         let mut hasher = Hasher::new(Some(algorithm));
         while hasher.len() < self.size {
-            if file.is_some() && self.is_unwanted() {
+            if file.is_some() && !self.cache.state().is_wanted(&self.digest) {
                 return Err(Trouble::Unwanted);
             }
             let offset = hasher.len();
@@ -166,22 +173,11 @@ impl Arrival {
         if found == Some(self.digest) { Ok(()) } else { Err(Trouble::Damaged) }
     }
 
-    /// Whether nobody reads it any more. From then on nobody can begin to.
-    fn is_unwanted(&self) -> bool {
-        let mut state = self.cache.state();
-        if self.progress.receiver_count() == 0 {
-            state.end_arrival(&self.digest, &self.progress);
-        }
-        !state.has_arrival(&self.digest, &self.progress)
-    }
-
     /// Makes the content a part of the cache, unless somebody has removed it meanwhile.
     fn keep(&mut self) -> Result<(), Trouble> {
-        let mut state = self.cache.state();
-        if !state.end_arrival(&self.digest, &self.progress) {
+        if !self.cache.state().keep(&self.digest, self.room) {
             return Err(Trouble::Unwanted);
         }
-        state.index.keep(self.digest, self.room, true);
         self.path = None;
         self.is_kept = true;
         Ok(())
@@ -189,11 +185,12 @@ impl Arrival {
 
     /// Removes the file, unless it is kept, and gives its room back.
     async fn clear(mut self) {
-        self.cache.state().end_arrival(&self.digest, &self.progress);
-        if let Some(path) = self.path.take()
-            && let Err(error) = blocking(move || remove(&path)).await
-        {
-            self.cache.trouble(&error);
+        if let Some(path) = self.path.take() {
+            let removed = blocking(move || remove(&path)).await;
+            self.cache.open_files.forget(&self.digest);
+            if let Err(error) = removed {
+                self.cache.trouble(&error);
+            }
         }
         let cache = Arc::clone(&self.cache);
         drop(self);
@@ -206,10 +203,7 @@ impl Drop for Arrival {
         if self.is_kept {
             return;
         }
-        let mut state = self.cache.state();
-        state.end_arrival(&self.digest, &self.progress);
-        state.index.release(self.room);
-        drop(state);
+        self.cache.state().give_up(&self.digest, self.room);
         self.progress.send_replace(Progress::Failed);
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use oci::Digest;
 use tokio::sync::{OnceCell, watch};
 
-use super::Shared;
 use super::arrival::Progress;
+use super::shared::Shared;
 use crate::{Blobs, Content, Error, FileContent, Future};
 
 /// Where content comes from that the cache does not have.
@@ -133,17 +133,12 @@ impl CachedContent {
             Way::Past => return None,
         };
         match file.read(offset, limit_to(limit, length - offset)).await {
-            Ok(bytes) if !bytes.is_empty() => Some(bytes),
-            Ok(_) => {
-                self.cache.forget(&self.origin.digest).await;
-                None
-            }
-            Err(error) => {
-                self.cache.trouble(&error);
-                self.cache.forget(&self.origin.digest).await;
-                None
-            }
+            Ok(bytes) if !bytes.is_empty() => return Some(bytes),
+            Ok(_) => {}
+            Err(error) => self.cache.trouble(&error),
         }
+        self.cache.forget(&self.origin.digest).await;
+        None
     }
 
     fn way(&self) -> Way {

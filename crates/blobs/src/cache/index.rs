@@ -39,6 +39,14 @@ struct Entry {
     is_verified: bool,
 }
 
+/// What has to go.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Gone {
+    pub(super) digests: Vec<Digest>,
+    /// Room that is to be released when the files have gone.
+    pub(super) surplus: u64,
+}
+
 /// What is less goes first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Rank {
@@ -79,20 +87,22 @@ impl Index {
         Some(is_verified)
     }
 
-    /// Reserves room, and names what has to go for it. Nothing is changed if there can not be so much
-    /// room: what is reserved does not go.
-    pub(super) fn reserve(&mut self, room: u64) -> Option<Vec<Digest>> {
+    /// Reserves room, and names what has to go for it. Until that has gone, all of its room is
+    /// reserved: what is more than `room` is [`Gone::surplus`]. Nothing is changed if there can not be
+    /// so much room: what is reserved does not go.
+    pub(super) fn reserve(&mut self, room: u64) -> Option<Gone> {
         if room > self.max.saturating_sub(self.reserved) {
             return None;
         }
-        let mut gone = Vec::new();
-        while room > self.max.saturating_sub(self.used()) {
+        let free = self.max.saturating_sub(self.used());
+        let (mut digests, mut freed) = (Vec::new(), 0);
+        while room > free + freed {
             let digest = *self.order.first_key_value()?.1;
-            self.remove(&digest);
-            gone.push(digest);
+            freed += self.take(&digest)?;
+            digests.push(digest);
         }
-        self.reserved += room;
-        Some(gone)
+        self.reserved += room.saturating_sub(freed);
+        Some(Gone { digests, surplus: freed.saturating_sub(room) })
     }
 
     /// Gives back what was reserved.
@@ -100,9 +110,8 @@ impl Index {
         self.reserved -= room;
     }
 
-    /// Takes in a file for which `room` was reserved.
+    /// Takes in a file, which is not there, for which `room` was reserved.
     pub(super) fn keep(&mut self, digest: Digest, room: u64, is_verified: bool) {
-        self.remove(&digest);
         self.reserved -= room;
         self.kept += room;
         let rank = Rank { was_read_again: false, at: 0 };
@@ -110,21 +119,15 @@ impl Index {
         self.rank(&digest, false);
     }
 
-    /// Turns a file's room into one that is reserved, while somebody looks at the file.
+    /// Forgets a file, whose room is reserved from now on, and returns that.
     pub(super) fn take(&mut self, digest: &Digest) -> Option<u64> {
-        let room = self.remove(digest)?;
-        self.reserved += room;
-        Some(room)
-    }
-
-    /// Forgets a file. Its room, if it was there.
-    pub(super) fn remove(&mut self, digest: &Digest) -> Option<u64> {
         let Entry { room, rank, .. } = self.entries.remove(digest)?;
         self.order.remove(&rank);
         if rank.was_read_again {
             self.kept_again -= room;
         }
         self.kept -= room;
+        self.reserved += room;
         Some(room)
     }
 
@@ -164,8 +167,9 @@ mod tests {
     /// What goes for a file of one block, which is kept then.
     fn add(index: &mut Index, number: u64) -> Vec<Digest> {
         let gone = index.reserve(BLOCK).unwrap();
+        assert_eq!(gone.surplus, 0);
         index.keep(digest(number), BLOCK, true);
-        gone
+        gone.digests
     }
 
     #[test]
@@ -177,7 +181,7 @@ mod tests {
         assert_eq!(index.read(&digest(0)), Some(true));
         assert_eq!(add(&mut index, 5), [digest(1)]);
         assert_eq!(add(&mut index, 6), [digest(2)]);
-        assert_eq!(index.reserve(2 * BLOCK).unwrap(), [digest(3), digest(4)]);
+        assert_eq!(index.reserve(2 * BLOCK).unwrap().digests, [digest(3), digest(4)]);
         assert_eq!((index.used(), index.len()), (5 * BLOCK, 3));
         assert_eq!(index.read(&digest(1)), None);
     }
@@ -198,16 +202,29 @@ mod tests {
     fn what_is_reserved_stays() {
         let mut index = Index::new(5 * BLOCK);
         add(&mut index, 0);
-        assert_eq!(index.reserve(4 * BLOCK).unwrap(), []);
+        assert_eq!(index.reserve(4 * BLOCK), Some(Gone::default()));
         assert_eq!(index.reserve(2 * BLOCK), None);
         assert_eq!(index.take(&digest(0)), Some(BLOCK));
         assert_eq!(index.reserve(BLOCK), None, "a file that is looked at does not go");
         index.release(4 * BLOCK);
         index.keep(digest(0), BLOCK, false);
         assert_eq!(index.read(&digest(0)), Some(false));
-        assert_eq!(index.reserve(5 * BLOCK).unwrap(), [digest(0)]);
+        assert_eq!(index.reserve(5 * BLOCK).unwrap().digests, [digest(0)]);
         index.release(5 * BLOCK);
         assert_eq!((index.used(), index.len()), (0, 0));
         assert_eq!(index.reserve(room(u64::MAX)), None);
+    }
+
+    #[test]
+    fn room_of_files_that_are_still_there_is_nobody_elses() {
+        let mut index = Index::new(5 * BLOCK);
+        assert!(index.reserve(4 * BLOCK).is_some());
+        index.keep(digest(0), 4 * BLOCK, true);
+        let gone = Gone { digests: vec![digest(0)], surplus: 2 * BLOCK };
+        assert_eq!(index.reserve(2 * BLOCK), Some(gone));
+        assert_eq!(index.used(), 4 * BLOCK);
+        assert_eq!(index.reserve(2 * BLOCK), None);
+        index.release(2 * BLOCK);
+        assert_eq!(index.reserve(2 * BLOCK), Some(Gone::default()));
     }
 }
