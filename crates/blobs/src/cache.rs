@@ -23,7 +23,7 @@ use http::Method;
 use oci::Digest;
 
 use crate::links::Links;
-use crate::{Blobs, Content, Error, Future, Resumed, Stored, Upload, UploadId};
+use crate::{Blobs, Content, Error, Future, LocatedPage, Resumed, Stored, Upload, UploadId};
 
 pub use content::CachedContent;
 use content::Origin;
@@ -176,6 +176,23 @@ impl Blobs for Cached {
 
     fn list_shard(&self, shard: u8) -> Future<'_, Result<Vec<Digest>, Error>> {
         self.store.list_shard(shard)
+    }
+
+    fn list_located(&self, page: Option<String>) -> Future<'_, Result<LocatedPage, Error>> {
+        self.store.list_located(page)
+    }
+
+    fn copy_to_layout<'a>(
+        &'a self,
+        digest: &'a Digest,
+        location: &'a str,
+        size: u64,
+    ) -> Future<'a, Result<(), Error>> {
+        self.store.copy_to_layout(digest, location, size)
+    }
+
+    fn discard<'a>(&'a self, location: &'a str) -> Future<'a, Result<(), Error>> {
+        self.store.discard(location)
     }
 
     fn owner(&self) -> Future<'_, Result<Option<String>, Error>> {
