@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use auth::Access;
+use cloudfront::{PrivateKey, Signer};
 use http::{HeaderName, HeaderValue};
 use net::Listener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -172,6 +173,16 @@ fn redirect(config: &Config) -> anyhow::Result<Redirect> {
             StorageMiddleware::Redirect { base_url } => {
                 if !redirect.push_target(base_url) {
                     bail!("middleware.storage: redirect: baseurl is no URL that can be sent");
+                }
+            }
+            StorageMiddleware::CloudFront { base_url, private_key, key_pair_id, lifetime } => {
+                let cannot =
+                    || format!("middleware.storage: cloudfront: {}", private_key.display());
+                let pem = std::fs::read(private_key).with_context(cannot)?;
+                let key = PrivateKey::from_pem(&pem).with_context(cannot)?;
+                let signer = Signer::new(key, key_pair_id.clone());
+                if !redirect.push_cloudfront(base_url, signer, *lifetime) {
+                    bail!("middleware.storage: cloudfront: baseurl is no URL that can be sent");
                 }
             }
             StorageMiddleware::Rewrite { scheme, host, trim_path_prefix } => {

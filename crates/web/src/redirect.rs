@@ -1,6 +1,11 @@
 //! Where clients are sent for the bytes of a blob, if not served here: a cache or a file server
 //! that reads the same store.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cloudfront::Signer;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
@@ -15,7 +20,26 @@ enum Step {
     /// To where the store itself gives it.
     Store,
     To(Target),
+    Signed(Signed),
     Rewrite(Rewrite),
+}
+
+/// A target that takes signed URLs only.
+#[derive(Clone, Debug)]
+struct Signed {
+    target: Target,
+    signer: Arc<Signer>,
+    /// How long a URL is good.
+    lifetime: Duration,
+}
+
+impl Signed {
+    fn url(&self, place: &str) -> Option<Target> {
+        let url = self.target.at(place).to_string();
+        let signed = self.signer.sign(&url, SystemTime::now() + self.lifetime);
+        // A key that was read has signed before.
+        signed.ok().and_then(|url| Target::parse(&url))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -26,7 +50,28 @@ struct Target {
     path: String,
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, authority, path } = self;
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        write!(f, "{scheme}://{authority}{slash}{path}")
+    }
+}
+
 impl Target {
+    /// Without the query.
+    fn base(url: &str) -> Option<Self> {
+        let url = url.parse::<Uri>().ok()?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        let parts = url.into_parts();
+        Some(Self { scheme: parts.scheme?, authority: parts.authority?, path })
+    }
+
+    /// What lies at this place below it.
+    fn at(&self, place: &str) -> Self {
+        Self { path: format!("{}{place}", self.path), ..self.clone() }
+    }
+
     fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -56,15 +101,17 @@ impl Redirect {
     /// absolute URL.
     #[must_use]
     pub fn push_target(&mut self, base_url: &str) -> bool {
-        let Ok(url) = base_url.parse::<Uri>() else {
-            return false;
-        };
-        let path = url.path().trim_end_matches('/').to_owned();
-        let parts = url.into_parts();
-        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-            return false;
-        };
-        self.steps.push(Step::To(Target { scheme, authority, path }));
+        let Some(target) = Target::base(base_url) else { return false };
+        self.steps.push(Step::To(target));
+        true
+    }
+
+    /// Sends clients to `CloudFront`: to `base_url` with the place in the store behind it, signed, for
+    /// `lifetime`. False if that is no absolute URL.
+    #[must_use]
+    pub fn push_cloudfront(&mut self, base_url: &str, signer: Signer, lifetime: Duration) -> bool {
+        let Some(target) = Target::base(base_url) else { return false };
+        self.steps.push(Step::Signed(Signed { target, signer: Arc::new(signer), lifetime }));
         true
     }
 
@@ -75,7 +122,7 @@ impl Redirect {
 
     /// Whether the steps may make a URL.
     pub fn is_on(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::To(_) | Step::Store))
+        self.steps.iter().any(|step| matches!(step, Step::To(_) | Step::Signed(_) | Step::Store))
     }
 
     /// Whether a URL of the store is needed.
@@ -90,17 +137,13 @@ impl Redirect {
         for step in &self.steps {
             match (step, &mut url) {
                 (Step::Store, url) => *url = from_store.and_then(Target::parse),
-                (Step::To(target), url) => {
-                    let path = format!("{}{place}", target.path);
-                    *url = Some(Target { path, ..target.clone() });
-                }
+                (Step::To(target), url) => *url = Some(target.at(place)),
+                (Step::Signed(signed), url) => *url = signed.url(place),
                 (Step::Rewrite(rewrite), Some(url)) => rewrite.apply(url),
                 (Step::Rewrite(_), None) => {}
             }
         }
-        let Target { scheme, authority, path } = url?;
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        Some(format!("{scheme}://{authority}{slash}{path}"))
+        url.map(|url| url.to_string())
     }
 }
 
@@ -121,6 +164,8 @@ impl Rewrite {
 
 #[cfg(test)]
 mod tests {
+    use cloudfront::PrivateKey;
+
     use super::*;
 
     fn to(base_url: &str) -> Redirect {
@@ -161,6 +206,26 @@ mod tests {
         assert!(!alone.is_on() && alone.url("/blobs/x", None).is_none());
         assert!(alone.push_target("http://late.example"));
         assert_eq!(alone.url("/x", None).as_deref(), Some("http://late.example/x"));
+    }
+
+    #[test]
+    fn cloudfront_is_given_signed_urls() {
+        let pem = include_bytes!("../../cloudfront/tests/key.pem");
+        let signer = Signer::new(PrivateKey::from_pem(pem).unwrap(), "K1".to_owned());
+        let mut redirect = Redirect::default();
+        redirect.push_store();
+        let lifetime = Duration::from_mins(20);
+        assert!(redirect.push_cloudfront("https://cdn.example/team/", signer, lifetime));
+        assert!(redirect.is_on());
+        let url = redirect.url("/blobs/x", Some("http://store/bucket/blobs/x?signed")).unwrap();
+        let (start, rest) = url.split_once("?Expires=").unwrap();
+        assert_eq!(start, "https://cdn.example/team/blobs/x");
+        let (end, rest) = rest.split_once("&Signature=").unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let left = end.parse::<u64>().unwrap() - now;
+        assert!((1195..=1200).contains(&left), "{left}");
+        // What the signature must be, the crate that makes it tests.
+        assert!(rest.len() > 300 && rest.ends_with("&Key-Pair-Id=K1"), "{rest}");
     }
 
     #[test]

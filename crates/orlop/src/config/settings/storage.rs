@@ -7,9 +7,10 @@ use std::time::Duration;
 use web::redirect::Redirect;
 
 use super::super::Notes;
+use super::super::duration;
 use super::super::error::ConfigError;
 use super::super::kind;
-use super::buckets::{self, Bucket};
+use super::buckets::{self, Bucket, Maker};
 use super::section::Section;
 
 /// `storage`: where the bytes are and how long leftovers stay.
@@ -92,6 +93,9 @@ pub(crate) struct UploadPurging {
 pub(crate) enum StorageMiddleware {
     /// Clients are sent to this URL with the content's place in the store behind it.
     Redirect { base_url: String },
+    /// Clients are sent to this URL with the content's key in the bucket behind it, signed for this
+    /// time with this key.
+    CloudFront { base_url: String, private_key: PathBuf, key_pair_id: String, lifetime: Duration },
     /// The parts of a URL that are changed.
     Rewrite { scheme: Option<String>, host: Option<String>, trim_path_prefix: Option<String> },
 }
@@ -102,6 +106,7 @@ pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, Con
     let place = place(&storage)?;
     Ok(Storage {
         disk_cache: disk_cache(&storage.section("cache.disk"), &place)?,
+        middleware: middleware(&root.section("middleware"), &place, notes)?,
         place,
         delete_enabled: storage.is_on("delete.enabled")?,
         read_only: storage.is_on("maintenance.readonly.enabled")?,
@@ -115,7 +120,6 @@ pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, Con
             None
         },
         redirect: !storage.is_on("redirect.disable")?,
-        middleware: middleware(&root.section("middleware"), notes)?,
     })
 }
 
@@ -144,6 +148,7 @@ fn disk_cache(section: &Section<'_>, place: &Place) -> Result<Option<DiskCache>,
 
 fn middleware(
     section: &Section<'_>,
+    place: &Place,
     notes: &mut Notes,
 ) -> Result<Vec<StorageMiddleware>, ConfigError> {
     let mut found = Vec::new();
@@ -175,13 +180,40 @@ fn middleware(
                 trim_path_prefix: options.text("trimpathprefix")?,
             }),
             _ => {
-                for key in ["baseurl", "privatekey", "keypairid"] {
-                    options.must_text(key)?;
+                if options.text("ipfilteredby")?.is_some_and(|by| !by.eq_ignore_ascii_case("none"))
+                {
+                    let name = "middleware.storage: cloudfront: ipfilteredby";
+                    notes.later(&options.origin_of("ipfilteredby"), name);
                 }
-                let name = "middleware.storage: cloudfront";
-                notes.later(&entry.origin_of("name"), name);
+                found.push(cloudfront(&entry, &options, place)?);
             }
         }
     }
     Ok(found)
+}
+
+/// How long a signed URL is good if nobody says so.
+const URL_LIFETIME: Duration = Duration::from_mins(20);
+
+fn cloudfront(
+    entry: &Section<'_>,
+    options: &Section<'_>,
+    place: &Place,
+) -> Result<StorageMiddleware, ConfigError> {
+    let base_url = options.must("baseurl", |text| {
+        let has_scheme = text.contains("://");
+        let url = if has_scheme { text.to_owned() } else { format!("https://{text}") };
+        Redirect::default().push_target(&url).then_some(url)
+    })?;
+    let private_key = PathBuf::from(options.must_text("privatekey")?);
+    let key_pair_id = options.must_text("keypairid")?;
+    let lifetime = options.get("duration", duration::parse)?.unwrap_or(URL_LIFETIME);
+    let Place::Bucket(Bucket { maker: Maker::S3(bucket), .. }) = place else {
+        return Err(entry.unfit("name", "cloudfront goes with storage.s3 only"));
+    };
+    // Behind it are keys of the bucket.
+    let root = bucket.root.trim_matches('/');
+    let slash = if root.is_empty() { "" } else { "/" };
+    let base_url = format!("{}{slash}{root}", base_url.trim_end_matches('/'));
+    Ok(StorageMiddleware::CloudFront { base_url, private_key, key_pair_id, lifetime })
 }

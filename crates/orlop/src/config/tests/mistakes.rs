@@ -237,6 +237,11 @@ fn what_does_not_go_together_is_an_error() {
             "middleware: {storage: [{name: rewrite, options: {host: 'a b'}}]}",
             "middleware.storage[0].options.host",
         ),
+        (
+            "middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
+             keypairid: i}}]}",
+            "middleware.storage[0].name",
+        ),
         ("http: {prefix: /a/../b/}", "http.prefix"),
         ("http: {prefix: '/a;b/'}", "http.prefix"),
         (
@@ -384,15 +389,16 @@ fn what_a_later_version_does_is_named() {
         ("notifications: {endpoints: [{url: 'http://h'}]}", "notifications.endpoints[0]"),
         ("log: {hooks: [{type: mail}]}", "log.hooks[0]"),
         (
-            "middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
-             keypairid: i}}]}",
-            "middleware.storage: cloudfront",
+            "storage: {s3: {bucket: b, region: r}}\ndatabase: {url: 'sqlite:///f'}\n\
+             middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
+             keypairid: i, ipfilteredby: aws}}]}",
+            "middleware.storage: cloudfront: ipfilteredby",
         ),
     ] {
         let found = unsupported(lines);
         assert_eq!(found.len(), 1, "{lines}: {found:?}");
         assert!(
-            found[0].starts_with("c.yml:2:") && found[0].contains(&format!(": {key} comes with")),
+            found[0].starts_with("c.yml:") && found[0].contains(&format!(": {key} comes with")),
             "{found:?}"
         );
     }

@@ -355,6 +355,30 @@ fn redis() {
 }
 
 #[test]
+fn cloudfront() {
+    let of = |base: &str| {
+        let config = clean(&format!(
+            "storage: {{s3: {{bucket: b, region: r, rootdirectory: /team/}}}}
+database: {{url: 'sqlite:///f'}}
+middleware:
+  storage:
+    - name: cloudfront
+      options: {{baseurl: '{base}', privatekey: /k, keypairid: K1, ipfilteredby: none}}
+"
+        ));
+        let [StorageMiddleware::CloudFront { base_url, lifetime, .. }] =
+            &config.storage.middleware[..]
+        else {
+            panic!("{:?}", config.storage.middleware);
+        };
+        assert_eq!(*lifetime, Duration::from_mins(20));
+        base_url.clone()
+    };
+    assert_eq!(of("cdn.example/"), "https://cdn.example/team");
+    assert_eq!(of("http://cdn.example/x"), "http://cdn.example/x/team");
+}
+
+#[test]
 fn a_disk_cache() {
     let config = clean(
         "storage: {s3: {bucket: b, region: r}, cache: {disk: {path: /c, maxsize: 20GiB}}}
