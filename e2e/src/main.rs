@@ -25,6 +25,7 @@ mod acme;
 mod alerts;
 mod bucket;
 mod buildah;
+mod cloudfront;
 mod conformance;
 mod containerd;
 mod crane;
@@ -133,6 +134,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (bucket::SCENARIOS, ""),
     (redis::SCENARIOS, ""),
     (drill::ON_BUCKET, ""),
+    (cloudfront::SCENARIOS, ""),
     (disk_cache::SCENARIOS, ""),
 ];
 
