@@ -1,4 +1,4 @@
-//! Clients are sent to Amazon CloudFront for the content of a bucket.
+//! Clients are sent to Amazon `CloudFront` for the content of a bucket.
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -277,8 +277,10 @@ async fn what_was_read_again_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_bound_holds_among_many_readers() {
     const MAX: u64 = 1 << 20;
-    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
-    println!("seed: {seed}");
+    let given = std::env::var("ORLOP_TEST_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let seed = given.unwrap_or_else(|| clock().subsec_nanos().into());
+    println!("run it again with ORLOP_TEST_SEED={seed}");
     let machine = Arc::new(Machine::new());
     let server = Arc::new(machine.start(MAX).await);
     let mut contents = Vec::new();
@@ -304,7 +306,7 @@ async fn the_bound_holds_among_many_readers() {
     let readers = (0..16_u64).map(|reader| {
         let (server, contents) = (Arc::clone(&server), Arc::clone(&contents));
         tokio::spawn(async move {
-            let mut random = u64::from(seed).wrapping_mul(0x9e37_79b9).wrapping_add(reader) | 1;
+            let mut random = seed.wrapping_mul(0x9e37_79b9).wrapping_add(reader) | 1;
             for _ in 0..100 {
                 random ^= random << 13;
                 random ^= random >> 7;
