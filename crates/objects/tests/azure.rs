@@ -1,6 +1,7 @@
 //! A server that speaks like Azure Blob Storage passes the suite: Azurite, which must be installed.
 
 mod azurite;
+mod server;
 
 use std::process::Command;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! be installed.
 
 mod fake_gcs;
+mod server;
 
 use objects::gcs::{self, Config};
 

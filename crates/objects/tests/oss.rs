@@ -4,6 +4,7 @@
 
 mod aliyun;
 mod seaweedfs;
+mod server;
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A real S3 store passes the suite: one process of `SeaweedFS`, which must be installed.
 
 mod seaweedfs;
+mod server;
 
 use objects::s3::{self, Config, Keys};
 

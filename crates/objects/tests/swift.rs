@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod openstack;
+mod server;
 
 use std::process::Command;
 use std::time::Duration;

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+
+use crate::server::{Server, free_ports};
 
 pub(crate) const USER: &str = "test:tester";
 pub(crate) const PASSWORD: &str = "testing-it";
@@ -42,8 +42,8 @@ const FILTERS: [&str; 10] = [
 
 /// The servers, which end with this.
 pub(crate) struct Swift {
-    memcached: Child,
-    servers: Vec<Child>,
+    memcached: Option<Server>,
+    _servers: [Server; 4],
     ports: [u16; 5],
     folder: tempfile::TempDir,
 }
@@ -62,22 +62,19 @@ impl Swift {
             .args([account, container, object].map(|port| port.to_string()))
             .status();
         assert!(rings.unwrap().success(), "rings");
-        let servers = ["account", "container", "object", "proxy"].map(|name| {
-            let log = fs::File::create(folder.path().join(format!("{name}.log"))).unwrap();
-            Command::new(format!("swift-{name}-server"))
-                .arg(folder.path().join(format!("{name}.conf")))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap_or_else(|error| panic!("swift-{name}-server: {error}"))
+        let memcached = Some(start_memcached(folder.path(), memcached));
+        let servers =
+            [("account", account), ("container", container), ("object", object), ("proxy", proxy)];
+        let mut servers = servers.map(|(name, port)| {
+            let config = folder.path().join(format!("{name}.conf"));
+            let program = format!("swift-{name}-server");
+            (Server::start(&program, folder.path(), |command| command.arg(config)), port)
         });
-        let memcached = start_memcached(memcached);
-        let mut swift = Self { memcached, servers: servers.into(), ports, folder };
-        for port in [account, container, object, proxy] {
-            swift.wait_for(port);
+        for (server, port) in &mut servers {
+            server.wait_until(|| listens(*port));
         }
-        swift
+        let servers = servers.map(|(server, _)| server);
+        Self { memcached, _servers: servers, ports, folder }
     }
 
     /// Where one logs in.
@@ -88,35 +85,14 @@ impl Swift {
 
     /// Makes all tokens void.
     pub(crate) fn forget_tokens(&mut self) {
-        let _ = self.memcached.kill();
-        let _ = self.memcached.wait();
-        self.memcached = start_memcached(self.ports[0]);
-        self.wait_for(self.ports[0]);
+        // The one before must have left the port.
+        drop(self.memcached.take());
+        self.memcached = Some(start_memcached(self.folder.path(), self.ports[0]));
     }
 
     /// How many objects there are on the disk, manifests and segments among them.
     pub(crate) fn objects(&self) -> usize {
         count_data(&self.folder.path().join("devices/sda/objects"))
-    }
-
-    fn wait_for(&mut self, port: u16) {
-        let deadline = Instant::now() + Duration::from_mins(2);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            for server in &mut self.servers {
-                assert!(server.try_wait().unwrap().is_none(), "it ended: {}", self.ports[4]);
-            }
-            assert!(Instant::now() < deadline, "nothing listens on {port}");
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-impl Drop for Swift {
-    fn drop(&mut self) {
-        for server in self.servers.iter_mut().chain([&mut self.memcached]) {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
     }
 }
 
@@ -163,22 +139,19 @@ fn write(folder: &Path, ports: &[u16; 5]) {
     fs::write(folder.join("proxy.conf"), config).unwrap();
 }
 
-fn start_memcached(port: u16) -> Child {
+fn start_memcached(folder: &Path, port: u16) -> Server {
     let user = Command::new("id").arg("-un").output().unwrap().stdout;
-    Command::new("memcached")
-        .args(["-l", "127.0.0.1", "-m", "16", "-p", &port.to_string()])
-        .args(["-u", String::from_utf8(user).unwrap().trim()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("memcached: {error}"))
+    let mut memcached = Server::start("memcached", folder, |command| {
+        command
+            .args(["-l", "127.0.0.1", "-m", "16", "-p", &port.to_string()])
+            .args(["-u", String::from_utf8(user).unwrap().trim()])
+    });
+    memcached.wait_until(|| listens(port));
+    memcached
 }
 
-/// Free now, and of one process only as far as that can be had.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held = std::array::from_fn::<_, N, _>(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 fn count_data(folder: &Path) -> usize {
