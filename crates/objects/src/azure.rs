@@ -19,7 +19,7 @@ use object_store::{Attributes, BackoffConfig, ObjectStoreExt, RetryConfig};
 
 use crate::cloud::{self, Cloud, Rest, Signing, retries, root};
 use crate::http::Connections;
-use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules};
+use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules, Watch};
 use account::{Account, Proof};
 use signature::Signer;
 
@@ -122,13 +122,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Opens a container. Nothing is asked of it yet.
-pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
+/// Opens a container. Nothing is asked of it yet. `watch` hears of all that is asked later.
+pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
     let wrong = |cause: String| {
         Error::new(ErrorKind::Other, format!("use the container {}", config.container), cause)
     };
     let trust = Trust { authorities: config.authorities.as_deref(), anybody: config.skip_verify };
-    let connections = Connections::new(&trust).map_err(|error| wrong(error.to_string()))?;
+    let connections = Connections::new(&trust, watch).map_err(|error| wrong(error.to_string()))?;
     let account = Account::of(config).map_err(wrong)?;
     let proof = Proof::of(config, &account).map_err(wrong)?;
     let url = format!("{}/{}", account.url, config.container);
@@ -192,7 +192,7 @@ impl Rest for Blocks {
 
     /// What is written under a name drops the blocks there that it does not name. A blob that is
     /// there keeps what it has: somebody may have completed it.
-    fn discard<'a>(&'a self, key: &'a Path) -> Future<'a, Result<(), Error>> {
+    fn abort<'a>(&'a self, key: &'a Path, _: &'a str) -> Future<'a, Result<(), Error>> {
         Box::pin(async move {
             let failed =
                 |cause: String| Error::new(ErrorKind::Other, format!("abort object {key}"), cause);
@@ -271,7 +271,9 @@ mod tests {
     fn what_is_missing_is_named() {
         let open_as = |kind| {
             let credentials = Credentials { kind: Some(kind), ..Credentials::default() };
-            open(&Config { credentials, ..config() }).map(|_| ()).map_err(|error| error.to_string())
+            open(&Config { credentials, ..config() }, Watch::default())
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         let error = open_as(CredentialsKind::SharedKey).unwrap_err();
         assert!(error.contains("the account's key"), "{error}");
@@ -290,7 +292,7 @@ mod tests {
             credentials,
             ..config()
         };
-        let store = open(&config).unwrap();
+        let store = open(&config, Watch::default()).unwrap();
         // The key in Base64, and its bytes.
         for shown in [format!("{config:?}"), format!("{store:?}")] {
             for secret in ["hidden", "aGlk", "104, 105"] {

@@ -29,11 +29,23 @@ pub(crate) trait Rest: Send + Sync + 'static {
     /// As [`Objects::attempts`]; keys are those of the bucket.
     fn attempts<'a>(&'a self, prefix: &'a str) -> Future<'a, Result<Vec<Attempt>, Error>>;
 
-    /// Frees what the library leaves when an attempt is aborted.
-    fn discard<'a>(&'a self, key: &'a Path) -> Future<'a, Result<(), Error>> {
-        let _ = key;
-        Box::pin(std::future::ready(Ok(())))
+    /// Removes an object. No error if there is none.
+    fn delete<'a>(
+        &'a self,
+        library: &'a dyn Library,
+        path: &'a Path,
+        key: &'a str,
+    ) -> Future<'a, Result<(), Error>> {
+        Box::pin(async move {
+            match library.delete(path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(failed("delete", key, &error)),
+            }
+        })
     }
+
+    /// Gives an attempt up. No error if there is none.
+    fn abort<'a>(&'a self, path: &'a Path, attempt: &'a str) -> Future<'a, Result<(), Error>>;
 
     /// Whether an attempt can not be completed because it was aborted or completed before.
     fn is_over(&self, error: &object_store::Error) -> bool {
@@ -155,12 +167,7 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> Future<'a, Result<(), Error>> {
-        Box::pin(async move {
-            match self.library.delete(&self.path(key)).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(failed("delete", key, &error)),
-            }
-        })
+        Box::pin(async move { self.rest.delete(&self.library, &self.path(key), key).await })
     }
 
     fn list<'a>(
@@ -242,14 +249,7 @@ impl<L: Library, R: Rest> Objects for Cloud<L, R> {
     }
 
     fn abort<'a>(&'a self, key: &'a str, attempt: &'a str) -> Future<'a, Result<(), Error>> {
-        Box::pin(async move {
-            let attempt = attempt.to_owned();
-            match self.library.abort_multipart(&self.path(key), &attempt).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => (),
-                Err(error) => return Err(failed("abort", key, &error)),
-            }
-            self.rest.discard(&self.path(key)).await
-        })
+        Box::pin(async move { self.rest.abort(&self.path(key), attempt).await })
     }
 
     fn attempts<'a>(&'a self, prefix: &'a str) -> Future<'a, Result<Vec<Attempt>, Error>> {

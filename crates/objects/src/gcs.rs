@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::cloud::{failed, retries, root};
 use crate::http::Connections;
-use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules};
+use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules, Watch};
 use api::{Api, Call, Failure, Resource, encoded};
 
 /// A session takes bytes in their order, in steps of 256 KiB.
@@ -73,12 +73,12 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Opens a bucket. Nothing is asked of it yet.
-pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
+/// Opens a bucket. Nothing is asked of it yet. `watch` hears of all that is asked later.
+pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
     let wrong = |cause: String| {
         Error::new(ErrorKind::Other, format!("use the bucket {}", config.bucket), cause)
     };
-    let connections = Connections::new(&Trust::default());
+    let connections = Connections::new(&Trust::default(), watch);
     let connections = connections.map_err(|error| wrong(error.to_string()))?;
     let user_agent = config.user_agent.as_deref().map(HeaderValue::from_str).transpose();
     let user_agent =

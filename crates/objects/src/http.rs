@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::http::Method;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -16,6 +17,8 @@ use object_store::client::{
     HttpResponse, HttpResponseBody, HttpService,
 };
 use tokio::time::{Instant, Sleep};
+
+use crate::{Outcome, Watch};
 
 /// How long a store may take for the head of its answer, once it has the request.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -30,11 +33,12 @@ const SLOWEST: u64 = 128 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     transport: Transport<HttpRequestBody>,
+    watch: Watch,
 }
 
 impl Connections {
-    pub(crate) fn new(trust: &Trust<'_>) -> Result<Self, TrustError> {
-        Ok(Self { transport: Transport::new(trust)? })
+    pub(crate) fn new(trust: &Trust<'_>, watch: Watch) -> Result<Self, TrustError> {
+        Ok(Self { transport: Transport::new(trust)?, watch })
     }
 }
 
@@ -51,14 +55,21 @@ impl HttpService for Connections {
         request.headers_mut().entry(::http::header::USER_AGENT).or_insert(agent);
         let length = request.body().content_length() as u64;
         let limit = ANSWER_LIMIT + Duration::from_secs(length / SLOWEST);
-        match tokio::time::timeout(limit, self.transport.send(request)).await {
-            Ok(Ok(answer)) => Ok(answer.map(|body| HttpResponseBody::new(Patient::new(body)))),
-            Ok(Err(error)) => Err(HttpError::new(kind(&error), Chain(error))),
+        let method = request.method().clone();
+        let error = match tokio::time::timeout(limit, self.transport.send(request)).await {
+            Ok(Ok(answer)) => {
+                self.watch.tell(&method, Outcome::Answered(answer.status()));
+                let body = |body| Patient::new(body, method, self.watch.clone());
+                return Ok(answer.map(|it| HttpResponseBody::new(body(it))));
+            }
+            Ok(Err(error)) => HttpError::new(kind(&error), Chain(error)),
             Err(_) => {
                 let late = io::Error::other(format!("no answer within {limit:?}"));
-                Err(HttpError::new(HttpErrorKind::Timeout, late))
+                HttpError::new(HttpErrorKind::Timeout, late)
             }
-        }
+        };
+        self.watch.tell(&method, Outcome::Failed);
+        Err(error)
     }
 }
 
@@ -83,11 +94,22 @@ impl std::error::Error for Chain {}
 struct Patient {
     body: Incoming,
     patience: Pin<Box<Sleep>>,
+    method: Method,
+    watch: Watch,
 }
 
 impl Patient {
-    fn new(body: Incoming) -> Self {
-        Self { body, patience: Box::pin(tokio::time::sleep(SILENCE_LIMIT)) }
+    fn new(body: Incoming, method: Method, watch: Watch) -> Self {
+        Self { body, patience: Box::pin(tokio::time::sleep(SILENCE_LIMIT)), method, watch }
+    }
+
+    fn broken(
+        &self,
+        kind: HttpErrorKind,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> HttpError {
+        self.watch.tell(&self.method, Outcome::Broken);
+        HttpError::new(kind, error)
     }
 }
 
@@ -101,14 +123,14 @@ impl Body for Patient {
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.patience.as_mut().reset(Instant::now() + SILENCE_LIMIT);
-            let failed = |error| HttpError::new(HttpErrorKind::Interrupted, error);
-            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
+            let broken = |error| self.broken(HttpErrorKind::Interrupted, error);
+            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
         }
         match self.patience.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 let late = io::Error::other(format!("nothing came for {SILENCE_LIMIT:?}"));
-                Poll::Ready(Some(Err(HttpError::new(HttpErrorKind::Timeout, late))))
+                Poll::Ready(Some(Err(self.broken(HttpErrorKind::Timeout, late))))
             }
         }
     }

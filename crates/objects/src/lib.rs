@@ -21,6 +21,7 @@ pub mod oss;
 mod requests;
 pub mod s3;
 pub mod swift;
+mod watch;
 
 pub mod conformance;
 
@@ -33,6 +34,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 pub use error::{Error, ErrorKind};
+pub use watch::{Outcome, Watch};
 
 /// A boxed future, as the methods of [`Objects`] return them.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

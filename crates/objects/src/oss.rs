@@ -15,7 +15,9 @@ use net::transport::Trust;
 
 use crate::requests::{Answer, Ask, Sender, in_path, query};
 use crate::s3::Uploads;
-use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules, cloud};
+use crate::{
+    Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules, Watch, cloud,
+};
 use signature::Signer;
 use xml::{Begun, CompleteMultipartUpload, Completed, Listed, Listing, Part, understood};
 
@@ -33,12 +35,12 @@ const RULES: PartRules = PartRules {
 /// How many names a page of a listing has.
 const PAGE: &str = "1000";
 
-/// Opens a bucket. Nothing is asked of it yet.
-pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
+/// Opens a bucket. Nothing is asked of it yet. `watch` hears of all that is asked later.
+pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
     let wrong = |cause: String| {
         Error::new(ErrorKind::Other, format!("use the bucket {}", config.bucket), cause)
     };
-    let sender = Sender::new(&Trust::default()).map_err(|error| wrong(error.to_string()))?;
+    let sender = Sender::new(&Trust::default(), watch).map_err(|error| wrong(error.to_string()))?;
     let signer = Signer {
         version: config.signature,
         id: config.access_key_id.clone(),

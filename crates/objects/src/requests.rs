@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::cloud::retries;
 use crate::http::Connections;
-use crate::{Error, ErrorKind, Found, Opened};
+use crate::{Error, ErrorKind, Found, Opened, Watch};
 
 /// What is asked of a store, before it is said who asks.
 #[derive(Clone, Debug)]
@@ -201,8 +201,13 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(trust: &Trust<'_>) -> Result<Self, TrustError> {
-        Ok(Self { connections: Connections::new(trust)? })
+    pub(crate) fn new(trust: &Trust<'_>, watch: Watch) -> Result<Self, TrustError> {
+        Ok(Self::over(Connections::new(trust, watch)?))
+    }
+
+    /// Sends them over connections that somebody else uses, too.
+    pub(crate) fn over(connections: Connections) -> Self {
+        Self { connections }
     }
 
     /// Sends what `sign` makes of it, anew for each try. The answer is the last one, whatever its
@@ -302,7 +307,7 @@ mod tests {
     use crate::fake::{self, Fake};
 
     async fn send(server: &Fake, ask: &Ask) -> Result<Answer, Error> {
-        let sender = Sender::new(&Trust::default()).unwrap();
+        let sender = Sender::new(&Trust::default(), Watch::default()).unwrap();
         sender.send(ask, &|ask| ask.request(&format!("{}/key", server.url), "")).await
     }
 

@@ -1,23 +1,23 @@
 //! Amazon S3, and what speaks like it: `MinIO`, Ceph, `SeaweedFS`, Garage, R2 and others.
 
+mod requests;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use net::transport::Trust;
-use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredentialProvider,
-};
-use object_store::client::{HttpRequestBody, HttpService};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{Attribute, Attributes, ClientOptions};
-use serde::Deserialize;
 
-use crate::cloud::{Cloud, Rest, failed, retries, root};
+use crate::cloud::{Cloud, failed, retries, root};
 use crate::http::Connections;
-use crate::requests::in_query;
-use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules};
+use crate::requests::Sender;
+use crate::{Error, ErrorKind, Objects, PartRules, Watch};
+use requests::Requests;
+
+pub(crate) use requests::Uploads;
 
 /// What S3 asks of parts.
 const RULES: PartRules = PartRules {
@@ -101,12 +101,12 @@ pub enum Encryption {
     Kms(String),
 }
 
-/// Opens a bucket. Nothing is asked of it yet.
-pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
+/// Opens a bucket. Nothing is asked of it yet. `watch` hears of all that is asked later.
+pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
     let context = || format!("use the bucket {}", config.bucket);
     let wrong = |cause: String| Error::new(ErrorKind::Other, context(), cause);
     let trust = Trust { authorities: config.authorities.as_deref(), anybody: config.skip_verify };
-    let connections = Connections::new(&trust).map_err(|error| wrong(error.to_string()))?;
+    let connections = Connections::new(&trust, watch).map_err(|error| wrong(error.to_string()))?;
     let builder = match &config.keys {
         None => AmazonS3Builder::from_env(),
         Some(keys) => {
@@ -157,13 +157,13 @@ pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
     if let Some(class) = &config.storage_class {
         attributes.insert(Attribute::StorageClass, class.clone().into());
     }
-    let rest = Listing {
+    let rest = Requests {
         credentials: library.credentials().clone(),
-        connections,
+        sender: Sender::over(connections),
         url: place.bucket_url(&config.bucket),
         region,
     };
-    Ok(Arc::new(Cloud::<AmazonS3, Listing> {
+    Ok(Arc::new(Cloud::<AmazonS3, Requests> {
         library,
         signer,
         rest,
@@ -228,94 +228,6 @@ impl Place {
     }
 }
 
-/// Asks for attempts, which the library does not.
-#[derive(Debug)]
-struct Listing {
-    credentials: AwsCredentialProvider,
-    connections: Connections,
-    url: String,
-    region: String,
-}
-
-/// `ListMultipartUploadsResult` of the S3 API.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Uploads {
-    #[serde(default)]
-    pub(crate) upload: Vec<Upload>,
-    #[serde(default)]
-    pub(crate) is_truncated: bool,
-    pub(crate) next_key_marker: Option<String>,
-    pub(crate) next_upload_id_marker: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Upload {
-    pub(crate) key: String,
-    #[serde(rename = "UploadId")]
-    pub(crate) id: String,
-    pub(crate) initiated: Option<jiff::Timestamp>,
-}
-
-impl Rest for Listing {
-    fn attempts<'a>(&'a self, prefix: &'a str) -> Future<'a, Result<Vec<Attempt>, Error>> {
-        Box::pin(async move {
-            let mut found = Vec::new();
-            let mut markers = String::new();
-            loop {
-                let Some(page) = self.page(prefix, &markers).await? else { return Ok(found) };
-                found.extend(page.upload.into_iter().map(|upload| Attempt {
-                    key: upload.key,
-                    name: upload.id,
-                    begun: upload.initiated.map_or_else(SystemTime::now, SystemTime::from),
-                }));
-                let (true, Some(key)) = (page.is_truncated, page.next_key_marker) else {
-                    return Ok(found);
-                };
-                let upload = page.next_upload_id_marker.unwrap_or_default();
-                markers = format!(
-                    "&key-marker={}&upload-id-marker={}",
-                    in_query(&key),
-                    in_query(&upload)
-                );
-            }
-        })
-    }
-}
-
-impl Listing {
-    /// A page of them; `None` if the store can not tell.
-    async fn page(&self, prefix: &str, markers: &str) -> Result<Option<Uploads>, Error> {
-        let failed = |cause: String| {
-            Error::new(ErrorKind::Other, format!("list uploads below {prefix}"), cause)
-        };
-        let url = format!("{}/?uploads=&prefix={}{markers}", self.url, in_query(prefix));
-        let mut request = ::http::Request::new(HttpRequestBody::empty());
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() =
-            url.parse().map_err(|error: ::http::uri::InvalidUri| failed(error.to_string()))?;
-        let credential = self.credentials.get_credential().await;
-        let credential = credential.map_err(|error| failed(net::client::with_causes(&error)))?;
-        AwsAuthorizer::new(&credential, "s3", &self.region)
-            .try_authorize(&mut request, None)
-            .map_err(|error| failed(error.to_string()))?;
-        let answer = self.connections.call(request).await;
-        let answer = answer.map_err(|error| failed(net::client::with_causes(&error)))?;
-        let (head, body) = answer.into_parts();
-        let body = body.bytes().await.map_err(|error| failed(error.to_string()))?;
-        let text = String::from_utf8_lossy(&body);
-        match head.status {
-            StatusCode::OK => {
-                let page = quick_xml::de::from_str(&text);
-                page.map(Some).map_err(|error| failed(format!("not understood: {error}")))
-            }
-            StatusCode::NOT_IMPLEMENTED => Ok(None),
-            status => Err(failed(format!("{status}: {text:.200}"))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,25 +283,6 @@ mod tests {
             let place = Place::of(&config, config.endpoint.as_deref(), region);
             assert_eq!(place.bucket_url("b"), expected);
         }
-    }
-
-    #[test]
-    fn a_list_of_uploads_is_understood() {
-        let text = r#"<?xml version="1.0" encoding="UTF-8"?>
-            <ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
-              <Bucket>b</Bucket><KeyMarker/><NextKeyMarker>k2</NextKeyMarker>
-              <NextUploadIdMarker>u2</NextUploadIdMarker><IsTruncated>true</IsTruncated>
-              <Upload><Key>k1</Key><UploadId>u1</UploadId><Initiator><ID>x</ID></Initiator>
-                <Initiated>2026-01-02T03:04:05.000Z</Initiated></Upload>
-              <Upload><Key>k2</Key><UploadId>u2</UploadId></Upload>
-            </ListMultipartUploadsResult>"#;
-        let page: Uploads = quick_xml::de::from_str(text).unwrap();
-        assert!(page.is_truncated && page.next_key_marker.as_deref() == Some("k2"));
-        assert_eq!(page.upload[0].key, "k1");
-        assert_eq!(page.upload[0].initiated.unwrap().as_second(), 1_767_323_045);
-        assert_eq!(page.upload[1].id, "u2");
-        let empty: Uploads = quick_xml::de::from_str("<ListMultipartUploadsResult/>").unwrap();
-        assert!(empty.upload.is_empty() && !empty.is_truncated);
     }
 
     #[test]

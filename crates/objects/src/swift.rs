@@ -22,7 +22,7 @@ use net::transport::Trust;
 use tokio::sync::OnceCell;
 
 use crate::requests::{Ask, Sender};
-use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules};
+use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules, Watch};
 use container::{Container, Entry};
 use signing::Signing;
 
@@ -100,10 +100,10 @@ pub enum EndpointType {
     Admin,
 }
 
-/// Opens a container. Nothing is asked of it yet.
-pub fn open(config: &Config) -> Result<Arc<dyn Objects>, Error> {
+/// Opens a container. Nothing is asked of it yet. `watch` hears of all that is asked later.
+pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
     let trust = Trust { authorities: None, anybody: config.insecure_skip_verify };
-    let sender = Sender::new(&trust).map_err(|error| {
+    let sender = Sender::new(&trust, watch).map_err(|error| {
         let context = format!("use the container {}", config.container);
         Error::new(ErrorKind::Other, context, error.to_string())
     })?;
@@ -318,7 +318,7 @@ mod tests {
             access_key: Some("hidden".to_owned()),
             ..Config::default()
         };
-        let shown = format!("{config:?} {:?}", open(&config).unwrap());
+        let shown = format!("{config:?} {:?}", open(&config, Watch::default()).unwrap());
         assert!(shown.contains("/v3") && !shown.contains("hidden"), "{shown}");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use objects::Watch;
 use objects::azure::{self, Config};
 
 use azurite::Azurite;
@@ -17,7 +18,7 @@ async fn passes_the_suite() {
     let server = Azurite::start();
     for root in ["", "/some/folder/"] {
         let config = Config { root: root.to_owned(), ..config(&server) };
-        let store = azure::open(&config).unwrap();
+        let store = azure::open(&config, Watch::default()).unwrap();
         objects::conformance::run(&*store).await.unwrap();
     }
 }
@@ -32,7 +33,7 @@ async fn a_connection_string_is_enough() {
         connection_string: Some(text),
         ..Config::default()
     };
-    let store = azure::open(&config).unwrap();
+    let store = azure::open(&config, Watch::default()).unwrap();
     store.put("a", vec![Bytes::from_static(b"content")]).await.unwrap();
     assert_eq!(store.find("a").await.unwrap().unwrap().size, 7);
 }
@@ -41,7 +42,7 @@ async fn a_connection_string_is_enough() {
 async fn signed_urls_need_no_key() {
     let server = Azurite::start();
     let config = Config { root: "folder".to_owned(), ..config(&server) };
-    let store = azure::open(&config).unwrap();
+    let store = azure::open(&config, Watch::default()).unwrap();
     store.put("a/b", vec![Bytes::from_static(b"content")]).await.unwrap();
     let signed = async |method, key| {
         let valid = Duration::from_mins(20);
@@ -65,7 +66,7 @@ async fn signed_urls_need_no_key() {
     let service = place.split(&format!("/{}/", azurite::CONTAINER)).next().unwrap();
     let text = format!("BlobEndpoint={service};SharedAccessSignature={signature}");
     let reader = Config { account_key: None, connection_string: Some(text), ..config };
-    let reader = azure::open(&reader).unwrap();
+    let reader = azure::open(&reader, Watch::default()).unwrap();
     assert_eq!(reader.find("a/b").await.unwrap().unwrap().size, 7);
     let none = reader.signed_url(Method::GET, "a/b", Duration::from_mins(20)).await.unwrap();
     assert_eq!(none, None);
@@ -76,13 +77,13 @@ async fn who_may_not_is_told_so_without_secrets() {
     let server = Azurite::start();
     let wrong = "bm90LXRoZS1zZWNyZXQ=";
     let mut config = Config { account_key: Some(wrong.to_owned()), ..config(&server) };
-    let store = azure::open(&config).unwrap();
+    let store = azure::open(&config, Watch::default()).unwrap();
     let error = store.find("a").await.unwrap_err();
     assert_eq!(error.kind(), objects::ErrorKind::Denied, "{error}");
     assert!(!error.to_string().contains(wrong), "{error}");
     config.account_key = Some(azurite::KEY.to_owned());
     config.container = "another".to_owned();
-    let store = azure::open(&config).unwrap();
+    let store = azure::open(&config, Watch::default()).unwrap();
     assert!(store.put("a", vec![Bytes::from_static(b"content")]).await.is_err());
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use objects::ErrorKind;
 use objects::oss::{self, Config, SignatureVersion};
+use objects::{ErrorKind, Watch};
 
 use aliyun::Oss;
 use seaweedfs::SeaweedFs;
@@ -23,14 +23,14 @@ async fn passes_the_suite() {
     let server = Oss::start(&store).await;
     for (signature, root) in [(SignatureVersion::V4, ""), (SignatureVersion::V1, "/a folder/")] {
         let config = Config { signature, root_directory: root.to_owned(), ..config(&server) };
-        let store = oss::open(&config).unwrap();
+        let store = oss::open(&config, Watch::default()).unwrap();
         objects::conformance::run(&*store).await.unwrap();
         signed_urls_open_the_object(&config).await;
         who_may_not_is_told_so_without_secrets(&config).await;
     }
     assert_eq!(server.encrypted(), 0);
     let config = Config { encrypt: true, ..config(&server) };
-    let store = oss::open(&config).unwrap();
+    let store = oss::open(&config, Watch::default()).unwrap();
     store.put("encrypted", vec![Bytes::from_static(b"x")]).await.unwrap();
     let attempt = store.begin("encrypted").await.unwrap();
     store.abort("encrypted", &attempt).await.unwrap();
@@ -38,7 +38,7 @@ async fn passes_the_suite() {
 }
 
 async fn signed_urls_open_the_object(config: &Config) {
-    let store = oss::open(config).unwrap();
+    let store = oss::open(config, Watch::default()).unwrap();
     store.put("a b/signed", vec![Bytes::from_static(b"content")]).await.unwrap();
     let url = store.signed_url(Method::GET, "a b/signed", Duration::from_mins(1)).await;
     let url = url.unwrap().unwrap();
@@ -58,7 +58,7 @@ async fn signed_urls_open_the_object(config: &Config) {
 async fn who_may_not_is_told_so_without_secrets(config: &Config) {
     let secret = "not-the-secret".to_owned();
     let wrong = Config { access_key_secret: secret, ..config.clone() };
-    let error = oss::open(&wrong).unwrap().find("a").await.unwrap_err();
+    let error = oss::open(&wrong, Watch::default()).unwrap().find("a").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     assert!(!error.to_string().contains("not-the-secret"), "{error}");
 }

@@ -3,6 +3,7 @@
 mod seaweedfs;
 mod server;
 
+use objects::Watch;
 use objects::s3::{self, Config, Keys};
 
 use seaweedfs::SeaweedFs;
@@ -12,7 +13,7 @@ async fn passes_the_suite() {
     let server = SeaweedFs::start();
     for root in ["", "/some/folder/"] {
         let config = Config { root: root.to_owned(), ..config(&server) };
-        let store = s3::open(&config).unwrap();
+        let store = s3::open(&config, Watch::default()).unwrap();
         objects::conformance::run(&*store).await.unwrap();
     }
 }
@@ -22,12 +23,12 @@ async fn who_may_not_is_told_so_without_secrets() {
     let server = SeaweedFs::start();
     let mut config = config(&server);
     config.keys = Some(Keys { secret: "not-the-secret".to_owned(), ..config.keys.unwrap() });
-    let store = s3::open(&config).unwrap();
+    let store = s3::open(&config, Watch::default()).unwrap();
     let error = store.find("a").await.unwrap_err();
     assert_eq!(error.kind(), objects::ErrorKind::Denied, "{error}");
     assert!(!error.to_string().contains("not-the-secret"), "{error}");
     config.bucket = "another".to_owned();
-    assert!(s3::open(&config).unwrap().find("a").await.is_err());
+    assert!(s3::open(&config, Watch::default()).unwrap().find("a").await.is_err());
 }
 
 fn config(server: &SeaweedFs) -> Config {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use objects::swift::{self, Config};
-use objects::{ErrorKind, Objects};
+use objects::{ErrorKind, Objects, Watch};
 
 use openstack::Swift;
 
@@ -20,7 +20,9 @@ async fn passes_the_suite() {
     let server = Swift::start();
     for prefix in ["", "some/folder"] {
         // The container is made by whoever comes first.
-        let store = swift::open(&Config { prefix: prefix.to_owned(), ..config(&server) }).unwrap();
+        let store =
+            swift::open(&Config { prefix: prefix.to_owned(), ..config(&server) }, Watch::default())
+                .unwrap();
         objects::conformance::run(&*store).await.unwrap();
     }
     segments_go_with_their_object(&server).await;
@@ -33,7 +35,7 @@ async fn passes_the_suite() {
 #[tokio::test]
 async fn a_token_that_died_is_replaced() {
     let mut server = Swift::start();
-    let store = swift::open(&config(&server)).unwrap();
+    let store = swift::open(&config(&server), Watch::default()).unwrap();
     store.put("a", vec![Bytes::from_static(b"before")]).await.unwrap();
     server.forget_tokens();
     assert!(store.find("a").await.unwrap().is_some());
@@ -48,14 +50,14 @@ async fn who_may_not_is_told_so_without_secrets(server: &Swift) {
     let wrong = Config { password: "not-the-password".to_owned(), ..config(server) };
     let other = Config { username: openstack::OTHER_USER.to_owned(), ..config(server) };
     for config in [wrong, other] {
-        let error = swift::open(&config).unwrap().find("a").await.unwrap_err();
+        let error = swift::open(&config, Watch::default()).unwrap().find("a").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
         assert!(!error.to_string().contains(&config.password), "{error}");
     }
 }
 
 async fn segments_go_with_their_object(server: &Swift) {
-    let store = swift::open(&config(server)).unwrap();
+    let store = swift::open(&config(server), Watch::default()).unwrap();
     let before = server.objects();
     write_parts(&*store, "large", 3).await;
     assert_eq!(server.objects(), before + 4, "a manifest and its segments");
@@ -85,7 +87,7 @@ async fn segments_go_with_their_object(server: &Swift) {
 }
 
 async fn many_segments_are_one_object(server: &Swift) {
-    let store = swift::open(&config(server)).unwrap();
+    let store = swift::open(&config(server), Watch::default()).unwrap();
     let before = server.objects();
     write_parts(&*store, "many", 1001).await;
     assert_eq!(store.find("many").await.unwrap().unwrap().size, 1001);
@@ -97,7 +99,7 @@ async fn many_segments_are_one_object(server: &Swift) {
 
 /// A dynamic large object, as registry:2 makes them.
 async fn what_registry_2_wrote_is_read_and_removed(server: &Swift) {
-    let store = swift::open(&config(server)).unwrap();
+    let store = swift::open(&config(server), Watch::default()).unwrap();
     let before = server.objects();
     let raw = Raw::log_in(server);
     raw.put("segments/abc/def/0000000000000001", "one", &[]);
@@ -116,7 +118,7 @@ async fn what_registry_2_wrote_is_read_and_removed(server: &Swift) {
 }
 
 async fn long_listings_come_in_pages(server: &Swift) {
-    let store = swift::open(&config(server)).unwrap();
+    let store = swift::open(&config(server), Watch::default()).unwrap();
     let mut writing = tokio::task::JoinSet::new();
     for number in 0..1010 {
         if writing.len() == 16 {
@@ -139,7 +141,7 @@ async fn long_listings_come_in_pages(server: &Swift) {
 
 async fn signed_urls_open_the_object(server: &Swift) {
     let url = async |config: Config, method: Method| {
-        let store = swift::open(&config).unwrap();
+        let store = swift::open(&config, Watch::default()).unwrap();
         store.put("a folder/signed", vec![Bytes::from_static(b"content")]).await.unwrap();
         store.signed_url(method, "a folder/signed", Duration::from_mins(1)).await.unwrap()
     };
@@ -154,7 +156,7 @@ async fn signed_urls_open_the_object(server: &Swift) {
     assert_eq!(curl(&["--output", "/dev/null", "--write-out", "%{http_code}", &head]), "401");
     assert_eq!(url(plain(), Method::PATCH).await, None, "no such method is allowed");
     // A large object is opened by its manifest's URL.
-    let store = swift::open(&plain()).unwrap();
+    let store = swift::open(&plain(), Watch::default()).unwrap();
     write_parts(&*store, "signed-large", 3).await;
     let large = store.signed_url(Method::GET, "signed-large", Duration::from_mins(1)).await;
     assert_eq!(curl(&[&large.unwrap().unwrap()]).as_bytes(), [0, 1, 2]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use blobs::{Blobs, Cached, ErrorKind, FileSystem, ObjectStore, Observed};
 use metadata::{Metadata, Role};
+use objects::Watch;
 use objects::memory::Memory;
 use registry::{Children, Class, LayerUrls, Owner, Platform, Registry, SharedCache};
 use rustix::fs::Access;
@@ -57,7 +58,9 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
             Arc::new(Observed::new(blobs, observe))
         }
         Place::Bucket(bucket) => {
-            let objects = bucket.open().with_context(cannot_use)?;
+            let count = metrics.storage_requests(place.driver());
+            let watch = Watch::new(move |method, outcome| count(method, outcome.label()));
+            let objects = bucket.open(watch).with_context(cannot_use)?;
             let blobs = Observed::new(ObjectStore::new(objects, bucket.part_size), observe);
             match &config.storage.disk_cache {
                 Some(cache) if role == Role::Server => {
@@ -146,7 +149,9 @@ pub(crate) fn content(config: &Config) -> anyhow::Result<Arc<dyn Blobs>> {
     Ok(match &config.storage.place {
         Place::Folder(root) => Arc::new(FileSystem::open_existing(root)),
         Place::Memory => Arc::new(ObjectStore::new(Arc::new(Memory::new()), 0)),
-        Place::Bucket(bucket) => Arc::new(ObjectStore::new(bucket.open()?, bucket.part_size)),
+        Place::Bucket(bucket) => {
+            Arc::new(ObjectStore::new(bucket.open(Watch::default())?, bucket.part_size))
+        }
     })
 }
 

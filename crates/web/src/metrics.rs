@@ -274,6 +274,15 @@ impl Metrics {
         move |event| disk_cache.observe(event)
     }
 
+    /// Counts requests to an object store, by one of the few words for what has become of them.
+    pub fn storage_requests(
+        &self,
+        driver: &'static str,
+    ) -> impl Fn(&Method, &'static str) + Send + Sync + 'static + use<> {
+        let storage = self.shared.storage.clone();
+        move |method, outcome| storage.count(driver, method, outcome)
+    }
+
     /// Counts spans of traces that were sent nowhere.
     pub fn spans_dropped(&self, count: u64) {
         self.shared.dropped_spans.inc_by(count);
@@ -325,6 +334,12 @@ impl Drop for Measured<'_> {
             compatible.leave();
         }
     }
+}
+
+/// What a method is called where requests are counted.
+#[expect(clippy::indexing_slicing, reason = "there is a place for each")]
+fn method_label(method: &Method) -> &'static str {
+    METHODS[method_index(method)]
 }
 
 /// The place of a method in [`METHODS`]. Clients may invent some; labels may not grow.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::list_all;
+use crate::{Watch, list_all};
 
 /// What the server wants to see, except where the URL is a capability.
 const BEARER: &str = "the-token";
@@ -259,7 +259,7 @@ async fn bucket(root: &str) -> (Gcs, Arc<Mutex<Server>>) {
     tokio::spawn(serve(listener, Arc::clone(&server)));
     let bearer = GcpCredential { bearer: BEARER.to_owned() };
     let api = Api {
-        connections: Connections::new(&Trust::default()).unwrap(),
+        connections: Connections::new(&Trust::default(), Watch::default()).unwrap(),
         credentials: Some(Arc::new(StaticCredentialProvider::new(bearer))),
         service,
         bucket: "the bucket".to_owned(),
@@ -331,7 +331,7 @@ async fn a_key_is_never_shown() {
     let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config =
         Config { bucket: "b".to_owned(), credentials: BTreeMap::from(fields), ..Config::default() };
-    let store = open(&config).unwrap();
+    let store = open(&config, Watch::default()).unwrap();
     for shown in [format!("{config:?}"), format!("{store:?}")] {
         assert!(!shown.contains("PRIVATE"), "{shown}");
     }

@@ -164,7 +164,11 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let shown = format!("{:?} {:?}", config(), crate::oss::open(&config()).unwrap());
+        let shown = format!(
+            "{:?} {:?}",
+            config(),
+            crate::oss::open(&config(), crate::Watch::default()).unwrap()
+        );
         assert!(shown.contains("AK") && !shown.contains("hidden"), "{shown}");
     }
 }

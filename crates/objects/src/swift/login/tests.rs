@@ -4,6 +4,7 @@ use net::transport::Trust;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Watch;
 use crate::fake::{self, Fake};
 use crate::swift::EndpointType;
 
@@ -19,7 +20,7 @@ fn config(url: &str, path: &str) -> Config {
 }
 
 fn login(config: &Config) -> Login {
-    Login::new(config, Sender::new(&Trust::default()).unwrap()).unwrap()
+    Login::new(config, Sender::new(&Trust::default(), Watch::default()).unwrap()).unwrap()
 }
 
 fn body(server: &Fake) -> Value {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use objects::azure::CredentialsKind;
 use objects::s3::{Encryption, Keys};
 use objects::swift::EndpointType;
-use objects::{Objects, azure, gcs, oss, s3, swift};
+use objects::{Objects, Watch, azure, gcs, oss, s3, swift};
 
 use super::super::error::{ConfigError, Origin};
 use super::section::Section;
@@ -44,14 +44,14 @@ impl Bucket {
         }
     }
 
-    /// Opens it. Nothing is asked of it yet.
-    pub(crate) fn open(&self) -> Result<Arc<dyn Objects>, objects::Error> {
+    /// Opens it. Nothing is asked of it yet. `watch` hears of all that is asked later.
+    pub(crate) fn open(&self, watch: Watch) -> Result<Arc<dyn Objects>, objects::Error> {
         match &self.maker {
-            Maker::S3(config) => s3::open(config),
-            Maker::Azure(config) => azure::open(config),
-            Maker::Gcs(config) => gcs::open(config),
-            Maker::Swift(config) => swift::open(config),
-            Maker::Oss(config) => oss::open(config),
+            Maker::S3(config) => s3::open(config, watch),
+            Maker::Azure(config) => azure::open(config, watch),
+            Maker::Gcs(config) => gcs::open(config, watch),
+            Maker::Swift(config) => swift::open(config, watch),
+            Maker::Oss(config) => oss::open(config, watch),
         }
     }
 }
