@@ -16,6 +16,8 @@ pub struct Error {
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorKind {
+    /// It is there, but not what was stored.
+    Damaged,
     /// No space (or quota, or inode) is left.
     Full,
     /// It is not there.
@@ -54,6 +56,11 @@ impl Error {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Whether the store does not have what was stored any more: nothing, or something else.
+    pub fn is_loss(&self) -> bool {
+        matches!(self.kind, ErrorKind::Damaged | ErrorKind::NotFound)
     }
 }
 

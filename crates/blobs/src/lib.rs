@@ -209,7 +209,8 @@ impl Content {
     }
 
     /// Makes sure that it can be read from `offset`, where that is not known yet.
-    /// [`ErrorKind::NotFound`] if it is not there, or not what it should be.
+    /// [`ErrorKind::NotFound`] if it is not there, [`ErrorKind::Damaged`] if it is not what it should
+    /// be.
     pub async fn begin(&self, offset: u64) -> Result<(), Error> {
         match self {
             Self::Cached(cached) => cached.begin(offset).await,

@@ -180,7 +180,8 @@ impl Blobs for ObjectStore {
         size: u64,
     ) -> Future<'a, Result<Content, Error>> {
         let objects = Arc::clone(&self.objects);
-        let content = ObjectContent::new(objects, key(digest, location).into_owned(), size);
+        let content =
+            ObjectContent::new(objects, key(digest, location).into_owned(), *digest, size);
         Box::pin(std::future::ready(Ok(Content::Object(content))))
     }
 
@@ -241,7 +242,7 @@ impl Blobs for ObjectStore {
     ) -> Future<'a, Result<(), Error>> {
         Box::pin(async move {
             let to = layout::data_key(digest);
-            copy::copy(&self.objects, location, &to, size, self.part_size).await
+            copy::copy(&self.objects, digest, location, &to, size, self.part_size).await
         })
     }
 

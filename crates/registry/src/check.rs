@@ -149,6 +149,7 @@ impl Registry {
             Ok(hashed) if hashed == digest => None,
             Ok(_) => Some(Finding::Damaged(digest)),
             Err(error) if error.kind() == ErrorKind::NotFound => Some(Finding::Missing(digest)),
+            Err(error) if error.kind() == ErrorKind::Damaged => Some(Finding::Damaged(digest)),
             Err(error) => Some(Finding::Unreadable { digest, why: error.to_string() }),
         })
     }

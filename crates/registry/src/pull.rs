@@ -99,7 +99,7 @@ impl Registry {
         offset: u64,
     ) -> Result<(), Error> {
         match content.begin(offset).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(error) if error.is_loss() => {
                 tracing::error!(%error, "a blob can not be read");
                 if let Ok(blob) = self.find_blob(repository, digest).await {
                     self.shared.suspects.add(&blob.digest);
@@ -230,8 +230,8 @@ impl Registry {
         }
         let content = match Box::pin(read_whole(self.blobs(), blob)).await {
             Ok(content) => content,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::error!(digest = %blob.digest, %error, "the bytes of a manifest are gone");
+            Err(error) if error.is_loss() => {
+                tracing::error!(digest = %blob.digest, %error, "the bytes of a manifest are lost");
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),

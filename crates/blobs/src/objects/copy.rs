@@ -4,21 +4,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objects::Objects;
+use oci::Digest;
 
 use super::content::ObjectContent;
 use super::writing;
 use crate::{Buffer, Error};
 
-/// Copies the object at `from`, which has `size` bytes. Up to `part_size` bytes, or more if the
+/// Copies the object at `from`, which is the content of `digest` and has `size` bytes. Up to `part_size` bytes, or more if the
 /// store takes few parts, are in memory.
 pub(super) async fn copy(
     objects: &Arc<dyn Objects>,
+    digest: &Digest,
     from: &str,
     to: &str,
     size: u64,
     part_size: usize,
 ) -> Result<(), Error> {
-    let content = ObjectContent::new(Arc::clone(objects), from.to_owned(), size);
+    let content = ObjectContent::new(Arc::clone(objects), from.to_owned(), *digest, size);
     let rules = objects.part_rules();
     let least = size / (rules.max_count as u64 / 2).max(1);
     let part_size = (part_size as u64).max(least).next_multiple_of(rules.step as u64);

@@ -21,8 +21,9 @@ use crate::{Error, ErrorKind, Future, Stored, Upload, UploadId, layout};
 /// Parts of one upload that are written at once, if the store takes so many.
 const CONCURRENCY: usize = 2;
 
-/// After so many parts the next ones are twice as large, so that there is no end to them.
-const GROWTH: usize = 2000;
+/// The parts that a store takes at most are used up in so many shares. Those of each are twice as
+/// large as those of the one before, so that few uploads ever need the last one.
+const SHARES: usize = 5;
 
 /// What of an upload has been written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -125,7 +126,8 @@ impl ObjectUpload {
     /// How large the next part shall be.
     fn part_size(&self) -> usize {
         let done = self.written.attempt.as_ref().map_or(0, |attempt| attempt.parts.len());
-        let doubled = (done + self.running.len()) / GROWTH;
+        let share = (self.store.objects.part_rules().max_count / SHARES).max(1);
+        let doubled = (done + self.running.len()) / share;
         self.store.part_size.saturating_mul(1 << doubled.min(8))
     }
 
@@ -214,8 +216,8 @@ impl ObjectUpload {
             // bytes, or with others.
             let is_gone = error.kind() == objects::ErrorKind::NotFound;
             let objects = Arc::clone(&self.store.objects);
-            let content = ObjectContent::new(objects, key.clone(), size);
-            if !is_gone || content.hash().await.ok() != Some(*digest) {
+            let content = ObjectContent::new(objects, key.clone(), *digest, size);
+            if !is_gone || content.check().await.is_err() {
                 return Err(writing(error));
             }
         }

@@ -97,7 +97,7 @@ impl Session {
         match registry.hash_blob(&content).await {
             Ok(found) if found == hashed.sha256 => {}
             Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.is_loss() => return Ok(None),
             Err(error) => return Err(error.into()),
         }
         registry.blobs().settle(&hashed.sha256).await?;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
-use blobs::ErrorKind;
 use layout::{RunnableImage, Writer};
 use metadata::manifests;
 use oci::media_type::{
@@ -243,9 +242,9 @@ impl Export<'_> {
                 Ok(part) => part,
                 Err(error) => {
                     self.write(Writer::abandon).await?;
-                    let is_gone = error.kind() == ErrorKind::NotFound;
+                    let is_lost = error.is_loss();
                     let problem = format!("{digest}: {error}");
-                    return Err(if is_gone {
+                    return Err(if is_lost {
                         Stop::Refused(problem)
                     } else {
                         Stop::Failed(error.into())
