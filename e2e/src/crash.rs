@@ -46,11 +46,11 @@ fn killed(stage: &Stage, kills: usize) -> Result<()> {
             let start = Instant::now();
             registry.restart(stage)?;
             slowest = slowest.max(start.elapsed());
-            each(&mut clients, Pusher::check_sample)
+            Pusher::each(&mut clients, Pusher::check_sample)
                 .with_context(|| format!("after kill {kill}"))?;
         }
-        each(&mut clients, Pusher::go_on)?;
-        each(&mut clients, Pusher::check_all)?;
+        Pusher::each(&mut clients, Pusher::go_on)?;
+        Pusher::each(&mut clients, Pusher::check_all)?;
         let tally =
             clients.iter().fold(Tally::default(), |tally, client| tally.plus(client.tally()));
         crate::say(&format!(
@@ -70,31 +70,15 @@ fn work_until_killed(
 ) -> Result<()> {
     let killed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = clients
-            .iter_mut()
-            .map(|client| scope.spawn(|| client.work_until_cut(&killed)))
-            .collect();
+        let workers =
+            scope.spawn(|| Pusher::each(clients, |client| client.work_until_cut(&killed)));
         // The moment is random; nothing is waited for.
         std::thread::sleep(pause);
         killed.store(true, Ordering::SeqCst);
         let ended = registry.kill();
-        let worked = join(workers);
+        let worked = workers.join().unwrap_or_else(|_| anyhow::bail!("a client panicked"));
         ended.and(worked)
     })
-}
-
-/// Has all clients do something at once.
-fn each(clients: &mut [Pusher], act: fn(&mut Pusher) -> Result<()>) -> Result<()> {
-    std::thread::scope(|scope| {
-        join(clients.iter_mut().map(|client| scope.spawn(move || act(client))).collect())
-    })
-}
-
-fn join(workers: Vec<std::thread::ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
-    workers
-        .into_iter()
-        .map(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a client panicked")))
-        .fold(Ok(()), Result::and)
 }
 
 const REPOSITORY: &str = "crash/slow";

@@ -111,7 +111,7 @@ fn from_the_cache(stage: &Stage, registry: &Registry, tag: &str) -> Result<()> {
     let misses = number(registry, "reads_total{result=\"miss\"}")?;
     // Its manifest: a server that has just started does not have it in memory.
     registry.http.digest_of(REPOSITORY, tag)?;
-    let store = stage.object_store().context("no object store")?;
+    let store = stage.s3()?;
     let blobs = store.while_paused(|| registry.http.read_whole(REPOSITORY, tag))?;
     ensure!(blobs == 2, "{blobs} blobs of a configuration and a layer");
     let more = number(registry, "reads_total{result=\"miss\"}")?;

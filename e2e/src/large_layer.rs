@@ -2,13 +2,12 @@
 
 use std::io::{self, Read};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use sha2::{Digest as _, Sha256};
 use ureq::SendBody;
 
 use crate::http::{Http, hex, with_query};
 use crate::image;
-use crate::registry::Registry;
 use crate::scenario::{Scenario, Stage};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -61,7 +60,7 @@ fn round_trip(
     push: impl FnOnce(&Http) -> Result<String>,
 ) -> Result<()> {
     stage.with_registry(|registry| {
-        let idle = peak_memory(registry)?;
+        let idle = registry.peak_memory()?;
         let digest = push(&registry.http)?;
         let path = format!("/v2/large/layer/blobs/{digest}");
         let (found_length, found) = registry.http.digest_of_body(&path)?;
@@ -69,7 +68,7 @@ fn round_trip(
             found_length == length && found == digest,
             "pushed {length} bytes, {digest}; pulled {found_length} bytes, {found}"
         );
-        let growth = peak_memory(registry)?.saturating_sub(idle);
+        let growth = registry.peak_memory()?.saturating_sub(idle);
         ensure!(
             growth <= GROWTH_LIMIT,
             "the registry grew by {} MiB; {} MiB are allowed",
@@ -78,17 +77,6 @@ fn round_trip(
         );
         Ok(())
     })
-}
-
-/// The most memory that the process ever had resident, in bytes.
-fn peak_memory(registry: &Registry) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", registry.pid()))?;
-    let kibibytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .context("no VmHWM in the status of the process")?;
-    Ok(kibibytes.trim().parse::<u64>()? << 10)
 }
 
 /// Bytes made while they are read, which no compression or deduplication can

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod curl;
+mod fault_proxy;
 mod guide;
 mod http;
 mod image;
@@ -54,6 +55,7 @@ mod reload;
 mod replicas;
 mod skopeo;
 mod socket;
+mod store_faults;
 mod systemd;
 mod tls;
 mod traces;
@@ -136,6 +138,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (drill::ON_BUCKET, ""),
     (cloudfront::SCENARIOS, ""),
     (disk_cache::SCENARIOS, ""),
+    (store_faults::SCENARIOS, ""),
 ];
 
 /// A scenario, and where it plays.

@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::http::{Answer, Http, sha256, with_query};
@@ -120,6 +120,21 @@ impl Pusher {
 
     pub(crate) fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// Has all of them do something at once.
+    pub(crate) fn each(
+        clients: &mut [Self],
+        act: impl Fn(&mut Self) -> Result<()> + Sync,
+    ) -> Result<()> {
+        std::thread::scope(|scope| {
+            let workers = clients.iter_mut().map(|client| scope.spawn(|| act(client)));
+            let workers = workers.collect::<Vec<_>>();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| bail!("a client panicked")))
+                .fold(Ok(()), Result::and)
+        })
     }
 
     /// Pushes one thing after another until the registry is gone.

@@ -198,6 +198,17 @@ impl Registry {
         self.debug.get(path)
     }
 
+    /// The most memory that the process ever had resident, in bytes.
+    pub(crate) fn peak_memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let kibibytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .context("no VmHWM in the status of the process")?;
+        Ok(kibibytes.trim().parse::<u64>()? << 10)
+    }
+
     /// What it has counted so far, as Prometheus reads it.
     pub(crate) fn metrics(&self) -> Result<String> {
         let answer = self.operators("/metrics")?.expect(200)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::seaweedfs::SeaweedFs;
 
@@ -82,11 +82,11 @@ impl Stage {
         }
     }
 
-    /// The object store that registries use, if they use one.
-    pub(crate) fn object_store(&self) -> Option<&SeaweedFs> {
+    /// The object store that this plays on.
+    pub(crate) fn s3(&self) -> Result<&SeaweedFs> {
         match &self.store {
-            Store::Folder => None,
-            Store::S3(server) => Some(server),
+            Store::Folder => bail!("this scenario needs an object store"),
+            Store::S3(server) => Ok(server),
         }
     }
 

@@ -18,7 +18,8 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// A server with an empty bucket. It ends with this.
 pub(crate) struct SeaweedFs {
     process: Daemon,
-    url: String,
+    /// `127.0.0.1:PORT`.
+    host: String,
 }
 
 impl SeaweedFs {
@@ -45,10 +46,15 @@ impl SeaweedFs {
                 .arg(format!("-filer.port={filer}"))
                 .current_dir(&data);
         })?;
-        let url = format!("http://127.0.0.1:{port}");
-        let server = Self { process, url };
+        let host = format!("127.0.0.1:{port}");
+        let server = Self { process, host };
         wait_until(START_LIMIT, || server.make_bucket(stage))?;
         Ok(server)
+    }
+
+    /// `127.0.0.1:PORT`, where it speaks S3.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// What a registry needs to keep its content in a folder of the bucket.
@@ -56,7 +62,7 @@ impl SeaweedFs {
         vec![
             ("REGISTRY_STORAGE_S3_BUCKET", BUCKET.to_owned()),
             ("REGISTRY_STORAGE_S3_REGION", "us-east-1".to_owned()),
-            ("REGISTRY_STORAGE_S3_REGIONENDPOINT", self.url.clone()),
+            ("REGISTRY_STORAGE_S3_REGIONENDPOINT", format!("http://{}", self.host)),
             ("REGISTRY_STORAGE_S3_ACCESSKEY", ACCESS_KEY.to_owned()),
             ("REGISTRY_STORAGE_S3_SECRETKEY", SECRET_KEY.to_owned()),
             ("REGISTRY_STORAGE_S3_SECURE", "false".to_owned()),
@@ -76,7 +82,7 @@ impl SeaweedFs {
         let curl = stage.client("curl").args(["--silent", "--fail", "--request", "PUT"]);
         curl.args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
             .args(["--user", &format!("{ACCESS_KEY}:{SECRET_KEY}")])
-            .arg(format!("{}/{BUCKET}", self.url))
+            .arg(format!("http://{}/{BUCKET}", self.host))
             .succeed()?;
         Ok(())
     }
