@@ -56,6 +56,7 @@ mod replicas;
 mod skopeo;
 mod socket;
 mod store_faults;
+mod store_nodes;
 mod systemd;
 mod tls;
 mod traces;
@@ -139,6 +140,7 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (cloudfront::SCENARIOS, ""),
     (disk_cache::SCENARIOS, ""),
     (store_faults::SCENARIOS, ""),
+    (store_nodes::SCENARIOS, ""),
 ];
 
 /// A scenario, and where it plays.

@@ -1,6 +1,7 @@
 //! `SeaweedFS`, an object store that speaks S3, in one process.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -18,18 +19,12 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// A server with an empty bucket. It ends with this.
 pub(crate) struct SeaweedFs {
     process: Daemon,
-    /// `127.0.0.1:PORT`.
-    host: String,
+    bucket: Bucket,
 }
 
 impl SeaweedFs {
     pub(crate) fn start(stage: &Stage) -> Result<Self> {
-        let identities = serde_json::json!({"identities": [{
-            "name": "test",
-            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-            "actions": ["Admin", "Read", "Write", "List"],
-        }]});
-        let config = stage.file("seaweedfs.json", identities.to_string())?;
+        let config = identities(stage)?;
         let data = stage.folder("seaweedfs")?;
         let [master, volume, filer, port] = free_ports()?;
         let process = stage.daemon("weed", "weed", |command| {
@@ -46,28 +41,14 @@ impl SeaweedFs {
                 .arg(format!("-filer.port={filer}"))
                 .current_dir(&data);
         })?;
-        let host = format!("127.0.0.1:{port}");
-        let server = Self { process, host };
-        wait_until(START_LIMIT, || server.make_bucket(stage))?;
-        Ok(server)
-    }
-
-    /// `127.0.0.1:PORT`, where it speaks S3.
-    pub(crate) fn host(&self) -> &str {
-        &self.host
+        let bucket = Bucket { url: format!("http://127.0.0.1:{port}") };
+        wait_until(START_LIMIT, || bucket.make(stage))?;
+        Ok(Self { process, bucket })
     }
 
     /// What a registry needs to keep its content in a folder of the bucket.
     pub(crate) fn environment(&self, folder: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("REGISTRY_STORAGE_S3_BUCKET", BUCKET.to_owned()),
-            ("REGISTRY_STORAGE_S3_REGION", "us-east-1".to_owned()),
-            ("REGISTRY_STORAGE_S3_REGIONENDPOINT", format!("http://{}", self.host)),
-            ("REGISTRY_STORAGE_S3_ACCESSKEY", ACCESS_KEY.to_owned()),
-            ("REGISTRY_STORAGE_S3_SECRETKEY", SECRET_KEY.to_owned()),
-            ("REGISTRY_STORAGE_S3_SECURE", "false".to_owned()),
-            ("REGISTRY_STORAGE_S3_ROOTDIRECTORY", format!("/{folder}")),
-        ]
+        self.bucket.environment(folder)
     }
 
     /// Does something while it answers nobody.
@@ -78,18 +59,53 @@ impl SeaweedFs {
         played
     }
 
-    fn make_bucket(&self, stage: &Stage) -> Result<()> {
+    /// `127.0.0.1:PORT`, where it speaks S3.
+    pub(crate) fn host(&self) -> &str {
+        self.bucket.url.trim_start_matches("http://")
+    }
+}
+
+/// The file that says who may use a server.
+pub(crate) fn identities(stage: &Stage) -> Result<PathBuf> {
+    let identities = serde_json::json!({"identities": [{
+        "name": "test",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }]});
+    stage.file("seaweedfs.json", identities.to_string())
+}
+
+/// The bucket of the server at a URL.
+pub(crate) struct Bucket {
+    pub(crate) url: String,
+}
+
+impl Bucket {
+    /// What a registry needs to keep its content in a folder of the bucket.
+    pub(crate) fn environment(&self, folder: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("REGISTRY_STORAGE_S3_BUCKET", BUCKET.to_owned()),
+            ("REGISTRY_STORAGE_S3_REGION", "us-east-1".to_owned()),
+            ("REGISTRY_STORAGE_S3_REGIONENDPOINT", self.url.clone()),
+            ("REGISTRY_STORAGE_S3_ACCESSKEY", ACCESS_KEY.to_owned()),
+            ("REGISTRY_STORAGE_S3_SECRETKEY", SECRET_KEY.to_owned()),
+            ("REGISTRY_STORAGE_S3_SECURE", "false".to_owned()),
+            ("REGISTRY_STORAGE_S3_ROOTDIRECTORY", format!("/{folder}")),
+        ]
+    }
+
+    pub(crate) fn make(&self, stage: &Stage) -> Result<()> {
         let curl = stage.client("curl").args(["--silent", "--fail", "--request", "PUT"]);
         curl.args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
             .args(["--user", &format!("{ACCESS_KEY}:{SECRET_KEY}")])
-            .arg(format!("http://{}/{BUCKET}", self.host))
+            .arg(format!("{}/{BUCKET}", self.url))
             .succeed()?;
         Ok(())
     }
 }
 
 /// Each has a neighbour 10,000 above it that is free, too: the server talks to itself there.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let first = 20_000 + u16::try_from(std::process::id() % 15_000)?;
     let ports = (first..first + 10_000).filter(|port| is_free(*port) && is_free(*port + 10_000));
