@@ -1,5 +1,7 @@
 //! Amazon S3, and what speaks like it: `MinIO`, Ceph, `SeaweedFS`, Garage, R2 and others.
 
+mod credentials;
+mod profile;
 mod requests;
 
 use std::fmt;
@@ -8,13 +10,14 @@ use std::sync::Arc;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use net::transport::Trust;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3ConfigKey, AwsCredentialProvider};
 use object_store::{Attribute, Attributes, ClientOptions};
 
 use crate::cloud::{Cloud, failed, retries, root};
 use crate::http::Connections;
 use crate::requests::Sender;
 use crate::{Error, ErrorKind, Objects, PartRules, Watch};
+use credentials::Lasting;
 use requests::Requests;
 
 pub(crate) use requests::Uploads;
@@ -45,8 +48,9 @@ pub struct Config {
     pub redirect_endpoint: Option<String>,
     /// Names the bucket in the host (`bucket.host/key`), not in the path (`host/bucket/key`).
     pub virtual_hosted: bool,
-    /// Without them: those of the environment (`AWS_ACCESS_KEY_ID` …), of a web identity, of the
-    /// container, or of the instance's role, in this order.
+    /// Without them: those of the environment (`AWS_ACCESS_KEY_ID` …), of a web identity, of a
+    /// profile in the files that Amazon's programs share, of the container, or of the instance's
+    /// role, in this order.
     pub keys: Option<Keys>,
     /// How objects are encrypted where they lie.
     pub encryption: Encryption,
@@ -103,22 +107,20 @@ pub enum Encryption {
 
 /// Opens a bucket. Nothing is asked of it yet. `watch` hears of all that is asked later.
 pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
+    open_as(config, watch, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// The same with the environment that `variable` tells of.
+fn open_as(
+    config: &Config,
+    watch: Watch,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Objects>, Error> {
     let context = || format!("use the bucket {}", config.bucket);
     let wrong = |cause: String| Error::new(ErrorKind::Other, context(), cause);
     let trust = Trust { authorities: config.authorities.as_deref(), anybody: config.skip_verify };
     let connections = Connections::new(&trust, watch).map_err(|error| wrong(error.to_string()))?;
-    let builder = match &config.keys {
-        None => AmazonS3Builder::from_env(),
-        Some(keys) => {
-            let builder = AmazonS3Builder::new()
-                .with_access_key_id(&keys.id)
-                .with_secret_access_key(&keys.secret);
-            match &keys.session_token {
-                Some(token) => builder.with_token(token),
-                None => builder,
-            }
-        }
-    };
+    let builder = credentials::identify(config.keys.as_ref(), variable).map_err(wrong)?;
     let region = config.region.clone();
     let region = region.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Region));
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
@@ -143,6 +145,9 @@ pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
         Encryption::Kms(key) => builder.with_sse_kms_encryption(key),
     };
     let unusable = |error| failed("open", &config.bucket, &error);
+    let source = builder.clone().build().map_err(unusable)?.credentials().clone();
+    let credentials: AwsCredentialProvider = Arc::new(Lasting::new(source));
+    builder = builder.with_credentials(Arc::clone(&credentials));
     let signer = match &config.redirect_endpoint {
         None => None,
         Some(endpoint) => {
@@ -158,7 +163,7 @@ pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
         attributes.insert(Attribute::StorageClass, class.clone().into());
     }
     let rest = Requests {
-        credentials: library.credentials().clone(),
+        credentials,
         sender: Sender::over(connections),
         url: place.bucket_url(&config.bucket),
         region,

@@ -83,7 +83,7 @@ pub(super) static KEYS: &[Key] = &[
     key("storage.maintenance.readonly.enabled", Boolean, "false", "Refuses pushes and deletes"),
     key("storage.tag.concurrencylimit", Whole(0, i64::MAX), "", "Not needed: a manifest's tags are one query"),
     section("storage.s3", "An S3-compatible store; also `s3aws` ([object-stores.md](object-stores.md))").optional(),
-    key("storage.s3.accesskey", Text, "", "Without it, the credentials of the environment"),
+    key("storage.s3.accesskey", Text, "", "Without it, those of the environment, of the shared files, of the container or of the instance"),
     key("storage.s3.secretkey", Secret, "", ""),
     key("storage.s3.sessiontoken", Secret, "", ""),
     key("storage.s3.region", Text, "", "").required(),
