@@ -13,6 +13,7 @@ mod fault_proxy;
 mod guide;
 mod http;
 mod image;
+mod other_stores;
 mod process;
 mod pusher;
 mod random;
@@ -64,6 +65,8 @@ mod trouble;
 mod upload;
 mod urls;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +76,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
+use other_stores::OtherStore;
 use scenario::{Scenario, Stage, Store};
 use seaweedfs::SeaweedFs;
 
@@ -143,29 +147,71 @@ const ON_S3: &[(&[Scenario], &str)] = &[
     (store_nodes::SCENARIOS, ""),
 ];
 
+/// What is done, with `--long`, with every other object store.
+const ON_OTHERS: &[(&[Scenario], &str)] = &[
+    (crane::SCENARIOS, "push, pull, copy"),
+    (upload::SCENARIOS, ""),
+    (large_layer::SCENARIOS, "256 MB, streamed"),
+    (conformance::SCENARIOS, "dev, sparse"),
+];
+
 /// A scenario, and where it plays.
 struct Play {
     scenario: &'static Scenario,
-    on_s3: bool,
+    on: Place,
     long: bool,
+}
+
+/// Where registries keep their content.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+enum Place {
+    Folder,
+    S3,
+    Azure,
+    Gcs,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Folder => "",
+            Self::S3 => "s3, ",
+            Self::Azure => "azure, ",
+            Self::Gcs => "gcs, ",
+        }
+    }
+
+    fn start(self, stage: &Stage) -> Result<Store> {
+        Ok(match self {
+            Self::Folder => Store::Folder,
+            Self::S3 => Store::S3(Arc::new(SeaweedFs::start(stage)?)),
+            Self::Azure => Store::Other(Arc::new(OtherStore::azurite(stage)?)),
+            Self::Gcs => Store::Other(Arc::new(OtherStore::fake_gcs(stage)?)),
+        })
+    }
 }
 
 impl Play {
     fn all() -> impl Iterator<Item = Self> {
         let plain = SUBJECTS.iter().copied().flatten();
-        let plain = plain.map(|scenario| Self { scenario, on_s3: false, long: scenario.long });
+        let plain = plain.map(|scenario| Self { scenario, on: Place::Folder, long: scenario.long });
         let on_s3 = ON_S3.iter().flat_map(|(scenarios, short)| {
             scenarios.iter().map(move |scenario| {
                 let long = scenario.long || !scenario.name.contains(short);
-                Self { scenario, on_s3: true, long }
+                Self { scenario, on: Place::S3, long }
             })
         });
-        plain.chain(on_s3)
+        let others = [Place::Azure, Place::Gcs].into_iter().flat_map(|on| {
+            ON_OTHERS.iter().flat_map(move |&(scenarios, text)| {
+                let chosen = scenarios.iter().filter(move |scenario| scenario.name.contains(text));
+                chosen.map(move |scenario| Self { scenario, on, long: true })
+            })
+        });
+        plain.chain(on_s3).chain(others)
     }
 
     fn name(&self) -> String {
-        let client = if self.on_s3 { "s3, " } else { "" };
-        format!("{client}{}", self.scenario.name)
+        format!("{}{}", self.on.name(), self.scenario.name)
     }
 }
 
@@ -224,16 +270,15 @@ fn run(args: &Args) -> Result<bool> {
     let binary = std::fs::canonicalize(&binary)
         .with_context(|| format!("no registry binary at {}", binary.display()))?;
     let (mut passed, mut failed) = (0, 0);
-    // One object store for all; each scenario has a folder in its bucket.
+    // One object store of each kind for all; each scenario has a folder in its bucket.
     let beside = Stage::new(&binary, Duration::from_hours(3), Store::Folder)?;
-    let mut store = None;
+    let mut stores = BTreeMap::<Place, Store>::new();
     for play in chosen {
         let start = Instant::now();
         let (name, scenario) = (play.name(), play.scenario);
-        let store = match &store {
-            _ if !play.on_s3 => Store::Folder,
-            Some(store) => Store::S3(Arc::clone(store)),
-            None => Store::S3(Arc::clone(store.insert(Arc::new(SeaweedFs::start(&beside)?)))),
+        let store = match stores.entry(play.on) {
+            Entry::Occupied(store) => store.get().clone(),
+            Entry::Vacant(place) => place.insert(play.on.start(&beside)?).clone(),
         };
         let outcome =
             Stage::new(&binary, scenario.deadline, store).and_then(|stage| (scenario.run)(&stage));

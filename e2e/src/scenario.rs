@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::other_stores::OtherStore;
 use crate::seaweedfs::SeaweedFs;
 
 /// One thing that a user of the registry does, with the outcome that is due.
@@ -41,6 +42,8 @@ pub(crate) enum Store {
     Folder,
     /// In an object store that speaks S3.
     S3(Arc<SeaweedFs>),
+    /// In another one.
+    Other(Arc<OtherStore>),
 }
 
 /// What one scenario has to itself: a folder, a deadline, and the registry
@@ -65,28 +68,26 @@ impl Stage {
 
     /// What a registry needs to keep its content and facts under this name.
     pub(crate) fn store_environment(&self, name: &str) -> Result<Vec<(&'static str, String)>> {
-        match &self.store {
+        let stage = self.folder.path().file_name().unwrap_or_default();
+        let folder = format!("{}/{name}", stage.to_string_lossy());
+        let mut environment = match &self.store {
             Store::Folder => {
                 let folder = self.folder(name)?.to_string_lossy().into_owned();
-                Ok(vec![("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", folder)])
+                return Ok(vec![("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", folder)]);
             }
-            Store::S3(server) => {
-                let database = self.path(&format!("{name}.sqlite"));
-                let url = format!("sqlite://{}", database.display());
-                let stage = self.folder.path().file_name().unwrap_or_default();
-                let folder = format!("{}/{name}", stage.to_string_lossy());
-                let mut environment = server.environment(&folder);
-                environment.push(("REGISTRY_DATABASE_URL", url));
-                Ok(environment)
-            }
-        }
+            Store::S3(server) => server.environment(&folder),
+            Store::Other(server) => server.environment(&folder),
+        };
+        let database = self.path(&format!("{name}.sqlite"));
+        environment.push(("REGISTRY_DATABASE_URL", format!("sqlite://{}", database.display())));
+        Ok(environment)
     }
 
     /// The object store that this plays on.
     pub(crate) fn s3(&self) -> Result<&SeaweedFs> {
         match &self.store {
-            Store::Folder => bail!("this scenario needs an object store"),
             Store::S3(server) => Ok(server),
+            Store::Folder | Store::Other(_) => bail!("this scenario needs an S3 store"),
         }
     }
 
