@@ -253,6 +253,16 @@ impl Answer {
         self.status
     }
 
+    /// Whether a client is to try again: the fault is not its own, or there are too many.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.status >= 500 || self.status == 429
+    }
+
+    /// The answer as an error.
+    pub(crate) fn unexpected(&self) -> anyhow::Error {
+        anyhow::anyhow!("{}: found{}", self.request, self.said())
+    }
+
     pub(crate) fn expect(self, status: u16) -> Result<Self> {
         ensure!(self.status == status, "{}: expected {status}, found{}", self.request, self.said());
         Ok(self)

@@ -28,6 +28,7 @@ mod alerts;
 mod bucket;
 mod buildah;
 mod cloudfront;
+mod cluster;
 mod conformance;
 mod containerd;
 mod crane;
@@ -101,6 +102,7 @@ const SUBJECTS: &[&[Scenario]] = &[
     drill::SCENARIOS,
     postgres::SCENARIOS,
     replicas::SCENARIOS,
+    cluster::SCENARIOS,
     crash::SCENARIOS,
     power_loss::SCENARIOS,
     trouble::SCENARIOS,

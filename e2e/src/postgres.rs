@@ -155,13 +155,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn start(stage: &Stage) -> Result<Self> {
-        // Somebody else is to find the way.
-        std::fs::set_permissions(stage.path(""), std::fs::Permissions::from_mode(0o711))?;
-        let data = stage.folder("postgres")?;
-        chown(&data, Some(NOBODY), Some(NOBODY))?;
-        let initialise = ["--auth=trust", "--no-sync", "--username=orlop", "--pgdata"];
-        let path = data.to_string_lossy();
-        Self::client(stage, "initdb")?.args(initialise).arg(path.as_ref()).succeed()?;
+        let data = initialise(stage)?;
         let port = free_port()?;
         let process = Self::run(stage, &data, port)?;
         let url = format!("postgres://orlop:w%40rd@127.0.0.1:{port}/postgres");
@@ -169,19 +163,13 @@ impl Database {
     }
 
     fn run(stage: &Stage, data: &Path, port: u16) -> Result<Daemon> {
-        let program = program("postgres")?;
-        let process = stage.daemon("postgres", "setpriv", |command| {
-            let nobody = format!("{NOBODY}");
-            command
-                .args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"])
-                .arg(&program)
-                .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-                .args(["-c", &format!("port={port}"), "-D"])
-                .arg(data);
+        let line = command_line(data, "127.0.0.1", port)?;
+        let process = stage.daemon("postgres", "env", |command| {
+            command.args(line);
         })?;
         let port = port.to_string();
         wait_until(START_LIMIT, || {
-            Self::client(stage, "pg_isready")?.args(["-h", "127.0.0.1", "-p", &port]).succeed()
+            client(stage, "pg_isready")?.args(["-h", "127.0.0.1", "-p", &port]).succeed()
         })?;
         Ok(process)
     }
@@ -198,12 +186,6 @@ impl Database {
         Ok(())
     }
 
-    fn client<'a>(stage: &'a Stage, name: &str) -> Result<Client<'a>> {
-        let nobody = NOBODY.to_string();
-        let client = stage.client("setpriv").args(["--reuid", &nobody, "--regid", &nobody]);
-        Ok(client.args(["--clear-groups", "--"]).arg(program(name)?))
-    }
-
     pub(crate) fn setup(&self) -> Setup<'static> {
         Setup {
             environment: vec![
@@ -213,6 +195,42 @@ impl Database {
             ..Setup::default()
         }
     }
+}
+
+/// A new data folder, for whoever is called `orlop`.
+pub(crate) fn initialise(stage: &Stage) -> Result<PathBuf> {
+    // Somebody else is to find the way.
+    std::fs::set_permissions(stage.path(""), std::fs::Permissions::from_mode(0o711))?;
+    let data = stage.folder("postgres")?;
+    chown(&data, Some(NOBODY), Some(NOBODY))?;
+    let arguments = ["--auth=trust", "--no-sync", "--username=orlop", "--pgdata"];
+    client(stage, "initdb")?.args(arguments).arg(&data).succeed()?;
+    Ok(data)
+}
+
+/// The server's program, and what it needs to listen there.
+pub(crate) fn command_line(data: &Path, address: &str, port: u16) -> Result<Vec<String>> {
+    let mut line = as_nobody("postgres")?;
+    let settings = [
+        format!("listen_addresses={address}"),
+        format!("port={port}"),
+        "unix_socket_directories=".to_owned(),
+    ];
+    line.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+    line.extend(["-D".to_owned(), data.to_string_lossy().into_owned()]);
+    Ok(line)
+}
+
+pub(crate) fn client<'a>(stage: &'a Stage, name: &str) -> Result<Client<'a>> {
+    Ok(stage.client("env").args(as_nobody(name)?))
+}
+
+/// One of its programs, as a user who may run it.
+fn as_nobody(name: &str) -> Result<Vec<String>> {
+    let nobody = NOBODY.to_string();
+    let switch = ["setpriv", "--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"];
+    let program = program(name)?.to_string_lossy().into_owned();
+    Ok(switch.into_iter().map(str::to_owned).chain([program]).collect())
 }
 
 /// Where Debian keeps the newest server's programs.

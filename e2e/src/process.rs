@@ -214,6 +214,11 @@ impl Daemon {
             return Ok(status);
         }
         self.signal(Signal::TERM)?;
+        self.wait(limit)
+    }
+
+    /// Waits until it has ended, as it was told to; it must do so within the limit.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -221,7 +226,7 @@ impl Daemon {
             }
             if Instant::now() >= end {
                 bail!(
-                    "{} still runs {} s after SIGTERM{}",
+                    "{} still runs {} s after the signal to end{}",
                     self.name,
                     limit.as_secs(),
                     self.log_tail()

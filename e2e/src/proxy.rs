@@ -8,8 +8,8 @@ mod front;
 use anyhow::{Context as _, Result, ensure};
 
 use self::failover::take_over;
-pub(crate) use self::front::Front;
 use self::front::{CLAIMED, start_haproxy, start_nginx};
+pub(crate) use self::front::{Front, nginx_command};
 use crate::docker::Docker;
 use crate::guide::{REVERSE_PROXY, replace};
 use crate::registry::{Registry, Setup, free_port};
@@ -23,12 +23,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("proxy: HAProxy as a load balancer", 120, haproxy),
     Scenario::new("proxy: a standby takes over behind nginx", 180, |stage| {
         take_over(stage, |stage, host, [first, second]| {
-            let (_, rest) = server_start()?;
-            let plain = rest.lines().filter(|line| !line.contains("ssl_certificate"));
-            let rest = plain.collect::<Vec<_>>().join("\n");
-            let server = balancing(&rest, first, second)?;
-            let listen = format!("listen {host};");
-            start_nginx(stage, host, &replace(&server, &[("listen 443 ssl http2;", &listen)])?)
+            let guide = block("nginx", "upstream registry")?;
+            let addresses = [("10.0.0.11:5000", first), ("10.0.0.12:5000", second)];
+            start_nginx(stage, host, &without_tls(&replace(&guide, &addresses)?, host)?)
         })
     }),
     Scenario::new("proxy: a standby takes over behind HAProxy", 180, |stage| {
@@ -126,13 +123,21 @@ fn behind_balancer(
 fn balancing(rest: &str, first: &str, second: &str) -> Result<String> {
     replace(
         &block("nginx", "upstream registry")?,
-        &[
-            ("    # ssl_certificate and the rest as above", rest),
-            ("10.0.0.11:5000", first),
-            ("10.0.0.12:5000", second),
-        ],
+        &[(THE_REST, rest), ("10.0.0.11:5000", first), ("10.0.0.12:5000", second)],
     )
 }
+
+/// A load balancer of the guide that listens without TLS.
+pub(crate) fn without_tls(server: &str, host: &str) -> Result<String> {
+    let (_, rest) = server_start()?;
+    let plain = rest.lines().filter(|line| !line.contains("ssl_certificate"));
+    let rest = plain.collect::<Vec<_>>().join("\n");
+    let listen = format!("listen {host};");
+    replace(server, &[(THE_REST, &rest), ("listen 443 ssl http2;", &listen)])
+}
+
+/// What stands in the guide's load balancers for the rest of a server.
+const THE_REST: &str = "    # ssl_certificate and the rest as above";
 
 /// Where the registry is in the guide's configurations.
 const UPSTREAM: &str = "127.0.0.1:5000";

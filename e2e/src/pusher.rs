@@ -76,6 +76,8 @@ struct Session {
 enum Halt {
     /// There was no answer.
     Cut(anyhow::Error),
+    /// The registry, or what is in front of it, could not do it just then.
+    Busy(anyhow::Error),
     /// There was a wrong one.
     Fault(anyhow::Error),
 }
@@ -146,7 +148,7 @@ impl Pusher {
                 Err(Halt::Cut(error)) => {
                     return Err(error.context("no answer from a registry that runs"));
                 }
-                Err(Halt::Fault(error)) => return Err(error),
+                Err(Halt::Busy(error) | Halt::Fault(error)) => return Err(error),
             }
         }
     }
@@ -154,12 +156,19 @@ impl Pusher {
     /// Pushes so many things, one after another.
     pub(crate) fn push(&mut self, things: usize) -> Result<()> {
         for _ in 0..things {
-            match self.work() {
-                Ok(()) => {}
-                Err(Halt::Cut(error) | Halt::Fault(error)) => return Err(error),
-            }
+            self.try_to_push()?.map_or(Ok(()), Err)?;
         }
         Ok(())
+    }
+
+    /// Pushes one thing. What it fails with may be tried again: it is told why. An answer that is
+    /// wrong is an error.
+    pub(crate) fn try_to_push(&mut self) -> Result<Option<anyhow::Error>> {
+        match self.work() {
+            Ok(()) => Ok(None),
+            Err(Halt::Cut(error) | Halt::Busy(error)) => Ok(Some(error)),
+            Err(Halt::Fault(error)) => Err(error),
+        }
     }
 
     /// The path of every tag, and the digests that it was to lead to, in order.
@@ -167,6 +176,12 @@ impl Pusher {
         self.tags.iter().map(|(tag, history)| {
             (format!("/v2/{}/manifests/{tag}", self.repository), history.attempts.as_slice())
         })
+    }
+
+    /// Speaks to the registry under another address from now on.
+    pub(crate) fn turn_to(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+        self.reconnect();
     }
 
     /// The registry was started again: the connections to it are dead.
@@ -178,7 +193,7 @@ impl Pusher {
     pub(crate) fn go_on(&mut self) -> Result<()> {
         match self.resume() {
             Ok(()) => Ok(()),
-            Err(Halt::Cut(error) | Halt::Fault(error)) => Err(error),
+            Err(Halt::Cut(error) | Halt::Busy(error) | Halt::Fault(error)) => Err(error),
         }
     }
 
@@ -237,12 +252,16 @@ impl Pusher {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
-        let answer = self.http.get(&session.location).map_err(Halt::Cut)?;
+        let answer = answered(self.http.get(&session.location))?;
         if session.finishing && answer.status() == 404 {
             return self.resume_finished();
         }
         let answer = answer.expect(204)?;
         let arrived = arrived(&answer)?;
+        // Only the server that ended it knows that there was one of this name.
+        if session.finishing && arrived == 0 {
+            return self.resume_finished();
+        }
         if arrived < session.acknowledged || arrived > session.sent {
             return Err(Halt::Fault(anyhow::anyhow!(
                 "an upload stands at {arrived}: {} bytes were acknowledged, {} sent",
@@ -264,7 +283,7 @@ impl Pusher {
         };
         let digest = sha256(&session.bytes);
         let path = format!("/v2/{}/blobs/{digest}", self.repository);
-        if self.http.head(&path).map_err(Halt::Cut)?.status() == 200 {
+        if answered(self.http.head(&path))?.status() == 200 {
             self.tally.completed += 1;
             self.acknowledge_blob(digest, session.bytes.len());
             return Ok(());
@@ -300,7 +319,7 @@ impl Pusher {
                 let body = ureq::SendBody::from_owned_reader(Cursor::new(chunk.to_vec()));
                 self.http.send("PATCH", &session.location, &[OCTETS], body)
             };
-            let answer = sent.map_err(Halt::Cut)?;
+            let answer = answered(sent)?;
             if session.finishing && answer.status() == 404 {
                 return self.resume_finished();
             }
@@ -312,7 +331,7 @@ impl Pusher {
         let path = with_query(&session.location, "digest", &digest);
         let again = std::mem::replace(&mut session.finishing, true);
         session.sent = session.bytes.len();
-        let answer = self.http.send("PUT", &path, &[OCTETS], rest).map_err(Halt::Cut)?;
+        let answer = answered(self.http.send("PUT", &path, &[OCTETS], rest))?;
         if again && answer.status() == 404 {
             return self.resume_finished();
         }
@@ -324,7 +343,7 @@ impl Pusher {
         self.acknowledge_blob(digest.clone(), length);
         if resumed {
             let path = format!("/v2/{}/blobs/{digest}", self.repository);
-            let answer = self.http.get(&path).map_err(Halt::Cut)?.expect(200)?;
+            let answer = answered(self.http.get(&path))?.expect(200)?;
             let found = sha256(&answer.body);
             if found != digest {
                 return Err(Halt::Fault(anyhow::anyhow!("resumed {digest}, kept {found}")));
@@ -393,8 +412,7 @@ impl Pusher {
         body: &[u8],
         status: u16,
     ) -> Step<Answer> {
-        let answer = self.http.send(method, path, headers, body).map_err(Halt::Cut)?;
-        Ok(answer.expect(status)?)
+        Ok(answered(self.http.send(method, path, headers, body))?.expect(status)?)
     }
 
     fn acknowledge_blob(&mut self, digest: String, length: usize) {
@@ -415,6 +433,12 @@ impl Pusher {
         let length = self.random.between(1, limit);
         self.random.bytes(length)
     }
+}
+
+/// An answer that tells something about the request.
+fn answered(sent: Result<Answer>) -> Step<Answer> {
+    let answer = sent.map_err(Halt::Cut)?;
+    if answer.is_temporary() { Err(Halt::Busy(answer.unexpected())) } else { Ok(answer) }
 }
 
 /// How many bytes of an upload the registry has.

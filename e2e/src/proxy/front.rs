@@ -152,6 +152,15 @@ impl<'a> Front<'a> {
 
 /// nginx with this `server`, as soon as it takes connections.
 pub(super) fn start_nginx(stage: &Stage, host: &str, server: &str) -> Result<Daemon> {
+    let line = nginx_command(stage, server)?;
+    let daemon = stage.daemon("nginx", "env", |command| {
+        command.args(line);
+    })?;
+    wait_for(stage, host, daemon)
+}
+
+/// nginx with this `server`, as a program and its arguments.
+pub(crate) fn nginx_command(stage: &Stage, server: &str) -> Result<Vec<String>> {
     let folder = stage.folder("nginx")?;
     let file = stage.file(
         "nginx.conf",
@@ -163,10 +172,9 @@ pub(super) fn start_nginx(stage: &Stage, host: &str, server: &str) -> Result<Dae
              {server}\n}}\n"
         ),
     )?;
-    let daemon = stage.daemon("nginx", "nginx", |command| {
-        command.arg("-p").arg(&folder).arg("-c").arg(&file).args(["-e", "stderr"]);
-    })?;
-    wait_for(stage, host, daemon)
+    let [folder, file] = [folder, file].map(|path| path.to_string_lossy().into_owned());
+    let line = ["nginx", "-p", &folder, "-c", &file, "-e", "stderr"];
+    Ok(line.map(str::to_owned).to_vec())
 }
 
 /// HAProxy with this configuration, likewise.
