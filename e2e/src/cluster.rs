@@ -94,7 +94,7 @@ impl Play<'_> {
             command.arg(format!("--insecure-registry={range}"));
         })?;
         let mut pushers: Vec<_> = (0..PUSHERS)
-            .map(|number| Pusher::new(&front, number, LONGEST, random.fork()))
+            .map(|number| Pusher::new(&front, number, LONGEST, random.fork()).behind_balancer())
             .collect();
         let mut clients: Vec<Box<dyn Client + '_>> = Vec::new();
         for pusher in &mut pushers {

@@ -36,6 +36,8 @@ pub(crate) struct Pusher {
     manifests: Vec<String>,
     tags: BTreeMap<String, Tag>,
     session: Option<Session>,
+    /// The last request of an upload may come to a second server when the first died in it.
+    behind_balancer: bool,
     /// Path and bytes of every upload, if they are to be remembered.
     uploads: Option<Vec<(String, Vec<u8>)>>,
     /// How much of `blobs` and `manifests` an earlier start has been checked for.
@@ -104,10 +106,16 @@ impl Pusher {
             manifests: Vec::new(),
             tags: BTreeMap::new(),
             session: None,
+            behind_balancer: false,
             uploads: None,
             seen: (0, 0),
             tally: Tally::default(),
         }
+    }
+
+    /// The same with a balancer in between that sends a PUT once more by itself.
+    pub(crate) fn behind_balancer(self) -> Self {
+        Self { behind_balancer: true, ..self }
     }
 
     /// The same, keeping what it sends in uploads of several requests.
@@ -271,6 +279,8 @@ impl Pusher {
         }
         session.acknowledged = arrived;
         session.resumed = true;
+        // Of a request that was cut off more may still arrive.
+        session.ranges |= self.behind_balancer;
         session.location = answer.required_header("location")?;
         self.send_chunks(2)
     }
@@ -304,7 +314,9 @@ impl Pusher {
         };
         for _ in 0..chunks {
             let start = session.acknowledged;
-            let end = self.random.between(start, session.bytes.len());
+            let all = session.resumed && self.behind_balancer;
+            let least = if all { session.bytes.len() } else { start };
+            let end = self.random.between(least, session.bytes.len());
             if end < start + 2 {
                 continue;
             }
@@ -323,13 +335,16 @@ impl Pusher {
             if session.finishing && answer.status() == 404 {
                 return self.resume_finished();
             }
+            if session.resumed && session.ranges && answer.status() == 416 {
+                return Err(Halt::Busy(answer.unexpected()));
+            }
             session.location = answer.expect(202)?.required_header("location")?;
             session.acknowledged = end;
         }
         let digest = sha256(&session.bytes);
         let rest = session.bytes.get(session.acknowledged..).unwrap_or_default();
         let path = with_query(&session.location, "digest", &digest);
-        let again = std::mem::replace(&mut session.finishing, true);
+        let again = std::mem::replace(&mut session.finishing, true) || self.behind_balancer;
         session.sent = session.bytes.len();
         let answer = answered(self.http.send("PUT", &path, &[OCTETS], rest))?;
         if again && answer.status() == 404 {
