@@ -14,7 +14,7 @@ program=$folder/target/debug/orlop
 if [[ ! -x $program ]]; then
   rm -rf "$folder"
   mkdir -p "$folder/source"
-  git -C "$here" archive "$commit" | tar -x -C "$folder/source"
+  git -C "$here/.." archive "$commit" | tar -x -C "$folder/source"
   # Elsewhere than what is under test, whatever the caller has set.
   CARGO_TARGET_DIR=$folder/target \
     cargo build --quiet --locked --manifest-path "$folder/source/Cargo.toml" -p orlop >&2

@@ -253,9 +253,9 @@ impl Answer {
         self.status
     }
 
-    /// Whether a client is to try again: the fault is not its own, or there are too many.
+    /// Whether a client is to try again: the fault is not its own, or the answer says so.
     pub(crate) fn is_temporary(&self) -> bool {
-        self.status >= 500 || self.status == 429
+        self.status >= 500 || self.status == 429 || self.header("retry-after").is_some()
     }
 
     /// The answer as an error.
