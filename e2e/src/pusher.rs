@@ -36,7 +36,7 @@ pub(crate) struct Pusher {
     manifests: Vec<String>,
     tags: BTreeMap<String, Tag>,
     session: Option<Session>,
-    /// The last request of an upload may come to a second server when the first died in it.
+    /// What was cut off may still come to a server, or come to a second one.
     behind_balancer: bool,
     /// Path and bytes of every upload, if they are to be remembered.
     uploads: Option<Vec<(String, Vec<u8>)>>,
@@ -113,7 +113,8 @@ impl Pusher {
         }
     }
 
-    /// The same with a balancer in between that sends a PUT once more by itself.
+    /// The same with a balancer in between, which sends a PUT once more by itself, and has sent what
+    /// a server finds when it wakes up.
     pub(crate) fn behind_balancer(self) -> Self {
         Self { behind_balancer: true, ..self }
     }
@@ -238,6 +239,10 @@ impl Pusher {
     /// the chunks are streams without a length, as docker sends them.
     fn push_in_chunks(&mut self, chunks: usize, ranges: bool) -> Step {
         let bytes = self.content();
+        self.upload(bytes, chunks, ranges)
+    }
+
+    fn upload(&mut self, bytes: Vec<u8>, chunks: usize, ranges: bool) -> Step {
         let path = format!("/v2/{}/blobs/uploads/", self.repository);
         let location = self.send("POST", &path, &[], &[], 202)?.required_header("location")?;
         if let Some(uploads) = &mut self.uploads {
@@ -257,6 +262,12 @@ impl Pusher {
 
     /// Goes on with an upload from the offset that the registry reports.
     fn resume(&mut self) -> Step {
+        if self.behind_balancer
+            && let Some(session) = self.session.take_if(|session| !session.ranges)
+        {
+            // It would be added to what is there. Docker, too, starts again.
+            return self.upload(session.bytes, 1, false);
+        }
         let Some(session) = &mut self.session else {
             return Ok(());
         };
@@ -279,8 +290,6 @@ impl Pusher {
         }
         session.acknowledged = arrived;
         session.resumed = true;
-        // Of a request that was cut off more may still arrive.
-        session.ranges |= self.behind_balancer;
         session.location = answer.required_header("location")?;
         self.send_chunks(2)
     }
@@ -312,9 +321,10 @@ impl Pusher {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
-        for _ in 0..chunks {
+        for chunk in 1..=chunks {
             let start = session.acknowledged;
-            let all = session.resumed && self.behind_balancer;
+            // A PUT has no range.
+            let all = self.behind_balancer && session.ranges && chunk == chunks;
             let least = if all { session.bytes.len() } else { start };
             let end = self.random.between(least, session.bytes.len());
             if end < start + 2 {
@@ -335,7 +345,7 @@ impl Pusher {
             if session.finishing && answer.status() == 404 {
                 return self.resume_finished();
             }
-            if session.resumed && session.ranges && answer.status() == 416 {
+            if session.resumed && self.behind_balancer && answer.status() == 416 {
                 return Err(Halt::Busy(answer.unexpected()));
             }
             session.location = answer.expect(202)?.required_header("location")?;

@@ -66,6 +66,8 @@ const PEACE: Duration = Duration::from_secs(2);
 /// The same for the nodes of the store, of which two must not be missing at a time: until the one
 /// that was away counts among the others again.
 const STORE_PEACE: Duration = Duration::from_secs(8);
+/// What a server that is asked to end may take beside other troubles.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(20);
 
 /// A fault that is on.
@@ -105,17 +107,31 @@ impl<'a> Faults<'a> {
         let mut next = Instant::now();
         while Instant::now() < end && !stop.load(Ordering::SeqCst) {
             self.end_what_is_over(cluster, Instant::now())?;
-            cluster.services.iter_mut().try_for_each(Service::is_well)?;
+            self.nobody_ended(cluster)?;
             if Instant::now() >= next {
                 self.begin_one(cluster)?;
                 next = Instant::now() + self.milliseconds(BETWEEN);
             }
             std::thread::sleep(TICK);
         }
-        let last = self.present.iter().map(|fault| fault.end).max().unwrap_or(end);
-        self.end_what_is_over(cluster, last)?;
+        while !self.present.is_empty() {
+            let last = self.present.iter().map(|fault| fault.end).max().unwrap_or(end);
+            self.end_what_is_over(cluster, last)?;
+            std::thread::sleep(TICK);
+        }
         self.say("the end of all faults");
         cluster.wait_for_all()
+    }
+
+    /// Nothing ends that was not told to.
+    fn nobody_ended(&self, cluster: &mut Cluster) -> Result<()> {
+        for (at, service) in cluster.services.iter_mut().enumerate() {
+            let stops = |fault: &Present| fault.service == at && fault.trouble == Trouble::Stop;
+            if !self.present.iter().any(stops) {
+                service.is_well()?;
+            }
+        }
+        Ok(())
     }
 
     fn begin_one(&mut self, cluster: &mut Cluster) -> Result<()> {
@@ -149,7 +165,13 @@ impl<'a> Faults<'a> {
 
     fn end_what_is_over(&mut self, cluster: &mut Cluster, now: Instant) -> Result<()> {
         for at in (0..self.present.len()).rev() {
-            if self.present.get(at).is_none_or(|fault| fault.end > now) {
+            let Some(fault) = self.present.get(at).filter(|fault| fault.end <= now) else {
+                continue;
+            };
+            let service = cluster.services.get_mut(fault.service).context("a service")?;
+            // Others have their troubles meanwhile.
+            let is_patient = fault.end + STOP_LIMIT > Instant::now();
+            if fault.trouble == Trouble::Stop && service.runs() && is_patient {
                 continue;
             }
             let fault = self.present.swap_remove(at);
@@ -174,7 +196,7 @@ impl<'a> Faults<'a> {
 fn begin(trouble: Trouble, service: &mut Service, stage: &Stage) -> Result<()> {
     match trouble {
         Trouble::Crash => service.crash(),
-        Trouble::Stop => service.ask_to_stop().and_then(|()| service.wait_for_stop()),
+        Trouble::Stop => service.ask_to_stop(),
         Trouble::Pause => service.pause(),
         Trouble::Cut => service.machine.cut_off(stage),
         Trouble::Reset => service.machine.reset_connections(stage, true),
@@ -183,7 +205,8 @@ fn begin(trouble: Trouble, service: &mut Service, stage: &Stage) -> Result<()> {
 
 fn end(trouble: Trouble, service: &mut Service, stage: &Stage) -> Result<()> {
     match trouble {
-        Trouble::Crash | Trouble::Stop => service.start(stage),
+        Trouble::Crash => service.start(stage),
+        Trouble::Stop => service.wait_for_stop().and_then(|()| service.start(stage)),
         Trouble::Pause => service.resume(),
         Trouble::Cut => service.machine.plug_in(stage),
         Trouble::Reset => service.machine.reset_connections(stage, false),

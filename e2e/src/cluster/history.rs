@@ -118,7 +118,7 @@ fn around(operations: &[Operation], at: usize) -> String {
     let mut text = String::new();
     for (place, one) in operations.iter().enumerate().skip(first).take(2 * SHOWN) {
         let mark = if place == at { '>' } else { ' ' };
-        let end = one.returned.map_or("no answer".to_owned(), |end| seconds(end));
+        let end = one.returned.map_or("no answer".to_owned(), seconds);
         let _ = write!(text, "\n    {mark} {} to {end}: {:?}", seconds(one.invoked), one.action);
     }
     // What is open from before may count, too.

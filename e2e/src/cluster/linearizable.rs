@@ -108,7 +108,9 @@ impl<'a> Search<'a> {
             seen: HashSet::new(),
         };
         search.open.iter().for_each(|at| flip(&mut search.not_answered, *at));
-        operations.iter().for_each(|one| search.count(one.action, 1));
+        for one in operations {
+            search.count(one.action, 1);
+        }
         search
     }
 

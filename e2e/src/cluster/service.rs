@@ -101,6 +101,11 @@ impl Service {
         Ok(())
     }
 
+    /// Whether it still runs.
+    pub(super) fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.is_running().is_ok())
+    }
+
     pub(super) fn pause(&self) -> Result<()> {
         self.process()?.signal(Signal::STOP)
     }

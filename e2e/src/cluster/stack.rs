@@ -34,7 +34,7 @@ pub(super) struct Cluster {
     /// Where clients go to.
     pub(super) front: String,
     database: String,
-    _network: Network,
+    network: Network,
 }
 
 impl Cluster {
@@ -59,7 +59,7 @@ impl Cluster {
             environment,
             front: format!("{}:{FRONT_PORT}", balancer.address),
             database: database.address.clone(),
-            _network: network,
+            network,
         };
         cluster.services.push(postgres_server(stage, database)?);
         cluster.services.iter_mut().try_for_each(|service| service.start(stage))?;
@@ -72,7 +72,7 @@ impl Cluster {
 
     fn add_replicas(&mut self, stage: &Stage, program: &Path) -> Result<()> {
         for (name, last) in REPLICAS.into_iter().zip(11..) {
-            let machine = self._network.machine(stage, name, last)?;
+            let machine = self.network.machine(stage, name, last)?;
             let mut environment = self.environment.clone();
             environment.push(("REGISTRY_HTTP_ADDR", format!("{}:{PORT}", machine.address)));
             let line = vec![program.to_string_lossy().into_owned(), "serve".to_owned()];
@@ -80,7 +80,7 @@ impl Cluster {
             replica.start(stage)?;
             self.services.push(replica);
         }
-        self.replicas().iter().try_for_each(|host| self.wait_for(host))
+        self.replicas().iter().try_for_each(|host| wait_for(host))
     }
 
     /// nginx, as the guide has it, which says in addition where a request went.
@@ -101,7 +101,7 @@ impl Cluster {
         let mut nginx = nginx.crashes_with(Signal::TERM);
         nginx.start(stage)?;
         self.services.push(nginx);
-        self.wait_for(&self.front)
+        wait_for(&self.front)
     }
 
     /// The addresses of the servers.
@@ -110,17 +110,10 @@ impl Cluster {
         replicas.map(|service| format!("{}:{PORT}", service.machine.address)).collect()
     }
 
-    /// Waits until requests to this address are answered.
-    pub(super) fn wait_for(&self, host: &str) -> Result<()> {
-        let http = Http::new(host, TIMEOUT);
-        wait_until(START_LIMIT, || http.get("/v2/")?.expect(200))?;
-        Ok(())
-    }
-
-    /// The same, with its log if it is in vain.
+    /// Waits until all answer.
     pub(super) fn wait_for_all(&mut self) -> Result<()> {
         for host in self.replicas().iter().chain([&self.front]) {
-            self.wait_for(host)?;
+            wait_for(host)?;
         }
         self.services.iter_mut().try_for_each(Service::is_well)
     }
@@ -149,6 +142,13 @@ impl Cluster {
         let client = stage.client(&stage.binary().to_string_lossy()).arg(verb);
         self.environment.iter().fold(client, |client, (name, value)| client.env(name, value))
     }
+}
+
+/// Waits until requests to this address are answered.
+pub(super) fn wait_for(host: &str) -> Result<()> {
+    let http = Http::new(host, TIMEOUT);
+    wait_until(START_LIMIT, || http.get("/v2/")?.expect(200))?;
+    Ok(())
 }
 
 fn database_url(address: &str) -> String {

@@ -22,7 +22,7 @@ const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// The namespace with the bridge, in which the clients are.
 pub(super) struct Network {
-    _holder: Daemon,
+    holder: Daemon,
 }
 
 impl Network {
@@ -38,7 +38,7 @@ impl Network {
         ip(stage, &["link", "add", BRIDGE, "type", "bridge"])?;
         ip(stage, &["address", "add", &format!("{}/24", address(OWN)), "dev", BRIDGE])?;
         ip(stage, &["link", "set", BRIDGE, "up"])?;
-        Ok(Self { _holder: holder })
+        Ok(Self { holder })
     }
 
     /// Every address of the network, as dockerd wants to know it.
@@ -48,6 +48,8 @@ impl Network {
 
     /// Another machine, plugged in.
     pub(super) fn machine(&self, stage: &Stage, name: &'static str, last: u8) -> Result<Machine> {
+        let own = format!("/proc/{}/ns/net", self.holder.pid());
+        ensure!(identity(OWN_NAMESPACE)? == identity(own)?, "another thread entered the network");
         let (holder, namespace) = hold(stage)?;
         let peer = holder.pid().to_string();
         ip(
@@ -113,15 +115,18 @@ fn hold(stage: &Stage) -> Result<(Daemon, PathBuf)> {
         command.args(["--net", "sleep", "infinity"]);
     })?;
     let namespace = PathBuf::from(format!("/proc/{}/ns/net", holder.pid()));
-    let identity = |path: &Path| {
-        std::fs::read_link(path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let own = identity(Path::new(OWN_NAMESPACE))?;
+    let own = identity(OWN_NAMESPACE)?;
     wait_until(Duration::from_secs(10), || {
         ensure!(identity(&namespace)? != own, "no namespace: {}", holder.log_tail());
         Ok(())
     })?;
     Ok((holder, namespace))
+}
+
+/// Which namespace it is.
+fn identity(namespace: impl AsRef<Path>) -> Result<PathBuf> {
+    let path = namespace.as_ref();
+    std::fs::read_link(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn ip(stage: &Stage, arguments: &[&str]) -> Result<()> {

@@ -3,18 +3,22 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::load::Reports;
 use super::service::Role;
-use super::stack::Cluster;
+use super::stack::{Cluster, wait_for};
 use super::{Play, alone};
 use crate::random::Random;
 use crate::scenario::Stage;
 
 /// Prints where it has put the version before this one.
 const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/previous.sh");
+
+/// How often docker tries to push a layer before it gives up. A manifest, or a tag, it asks for once.
+const ATTEMPTS: usize = 5;
 
 /// How long clients work before, between and after the replacements.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -25,9 +29,14 @@ pub(super) fn rolling(stage: &Stage) -> Result<()> {
         let mut random = Random::printed("upgrade");
         let mut cluster = Cluster::start(stage, &previous)?;
         let play = Play { stage, duration: 4 * PAUSE };
-        let summary =
+        let (reports, summary) =
             play.run(&mut cluster, &mut random, |cluster, stop| replace_all(cluster, stage, stop))?;
         crate::say(&format!("upgrade: {summary}"));
+        let Reports { uploads, tags, images } = reports;
+        ensure!(uploads.in_a_row < ATTEMPTS, "docker would have given up: {:#?}", uploads.shown);
+        for report in [tags, images] {
+            ensure!(report.failures == 0, "a client failed: {:#?}", report.shown);
+        }
         Ok(())
     })
 }
@@ -41,8 +50,8 @@ fn build() -> Result<PathBuf> {
 
 fn replace_all(cluster: &mut Cluster, stage: &Stage, stop: &AtomicBool) -> Result<()> {
     let wait = || {
-        let end = std::time::Instant::now() + PAUSE;
-        while std::time::Instant::now() < end && !stop.load(Ordering::SeqCst) {
+        let end = Instant::now() + PAUSE;
+        while Instant::now() < end && !stop.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(50));
         }
     };
@@ -50,13 +59,13 @@ fn replace_all(cluster: &mut Cluster, stage: &Stage, stop: &AtomicBool) -> Resul
     let hosts = cluster.replicas();
     for (number, host) in hosts.iter().enumerate() {
         wait();
-        let replicas = cluster.services.iter_mut().filter(|one| one.role == Role::Replica);
-        let replica = replicas.into_iter().nth(number).context("a server")?;
+        let mut replicas = cluster.services.iter_mut().filter(|one| one.role == Role::Replica);
+        let replica = replicas.nth(number).context("a server")?;
         replica.ask_to_stop()?;
         replica.wait_for_stop()?;
         replica.replace_program(program.clone());
         replica.start(stage)?;
-        cluster.wait_for(host)?;
+        wait_for(host)?;
     }
     wait();
     Ok(())

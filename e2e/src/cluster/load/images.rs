@@ -98,13 +98,12 @@ impl<'a> Images<'a> {
             return docker.pull(&name);
         }
         let _ = std::fs::remove_dir_all(&back);
-        match &self.tool {
-            Tool::Crane => self.crane("pull").args(["--format=oci", &name]).arg(&back).succeed()?,
-            _ => {
-                let target = format!("oci:{}:{TAG}", back.display());
-                self.skopeo(&format!("docker://{name}"), &target).succeed()?
-            }
-        };
+        if let Tool::Crane = self.tool {
+            self.crane("pull").args(["--format=oci", &name]).arg(&back).succeed()?;
+        } else {
+            let target = format!("oci:{}:{TAG}", back.display());
+            self.skopeo(&format!("docker://{name}"), &target).succeed()?;
+        }
         let index = std::fs::read(back.join("index.json"))?;
         let index: serde_json::Value = serde_json::from_slice(&index)?;
         let pulled = crate::http::array(&index, "manifests").first().context("no image")?;
