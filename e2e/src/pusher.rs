@@ -37,7 +37,7 @@ pub(crate) struct Pusher {
     tags: BTreeMap<String, Tag>,
     session: Option<Session>,
     /// What was cut off may still come to a server, or come to a second one.
-    behind_balancer: bool,
+    in_cluster: bool,
     /// Path and bytes of every upload, if they are to be remembered.
     uploads: Option<Vec<(String, Vec<u8>)>>,
     /// How much of `blobs` and `manifests` an earlier start has been checked for.
@@ -106,17 +106,18 @@ impl Pusher {
             manifests: Vec::new(),
             tags: BTreeMap::new(),
             session: None,
-            behind_balancer: false,
+            in_cluster: false,
             uploads: None,
             seen: (0, 0),
             tally: Tally::default(),
         }
     }
 
-    /// The same with a balancer in between, which sends a PUT once more by itself, and has sent what
-    /// a server finds when it wakes up.
-    pub(crate) fn behind_balancer(self) -> Self {
-        Self { behind_balancer: true, ..self }
+    /// The same with several servers behind a balancer, and a database of their own: a PUT may be
+    /// sent twice, what was cut off may come to a server that wakes up, and a database that crashes
+    /// forgets what its last half second brought to uploads.
+    pub(crate) fn in_cluster(self) -> Self {
+        Self { in_cluster: true, ..self }
     }
 
     /// The same, keeping what it sends in uploads of several requests.
@@ -262,7 +263,7 @@ impl Pusher {
 
     /// Goes on with an upload from the offset that the registry reports.
     fn resume(&mut self) -> Step {
-        if self.behind_balancer
+        if self.in_cluster
             && let Some(session) = self.session.take_if(|session| !session.ranges)
         {
             // It would be added to what is there. Docker, too, starts again.
@@ -281,7 +282,9 @@ impl Pusher {
         if session.finishing && arrived == 0 {
             return self.resume_finished();
         }
-        if arrived < session.acknowledged || arrived > session.sent {
+        let is_back = arrived < session.acknowledged;
+        self.tally.set_back += usize::from(is_back);
+        if is_back && !self.in_cluster || arrived > session.sent {
             return Err(Halt::Fault(anyhow::anyhow!(
                 "an upload stands at {arrived}: {} bytes were acknowledged, {} sent",
                 session.acknowledged,
@@ -324,7 +327,7 @@ impl Pusher {
         for chunk in 1..=chunks {
             let start = session.acknowledged;
             // A PUT has no range.
-            let all = self.behind_balancer && session.ranges && chunk == chunks;
+            let all = self.in_cluster && session.ranges && chunk == chunks;
             let least = if all { session.bytes.len() } else { start };
             let end = self.random.between(least, session.bytes.len());
             if end < start + 2 {
@@ -345,7 +348,7 @@ impl Pusher {
             if session.finishing && answer.status() == 404 {
                 return self.resume_finished();
             }
-            if session.resumed && self.behind_balancer && answer.status() == 416 {
+            if session.resumed && self.in_cluster && answer.status() == 416 {
                 return Err(Halt::Busy(answer.unexpected()));
             }
             session.location = answer.expect(202)?.required_header("location")?;
@@ -354,7 +357,7 @@ impl Pusher {
         let digest = sha256(&session.bytes);
         let rest = session.bytes.get(session.acknowledged..).unwrap_or_default();
         let path = with_query(&session.location, "digest", &digest);
-        let again = std::mem::replace(&mut session.finishing, true) || self.behind_balancer;
+        let again = std::mem::replace(&mut session.finishing, true) || self.in_cluster;
         session.sent = session.bytes.len();
         let answer = answered(self.http.send("PUT", &path, &[OCTETS], rest))?;
         if again && answer.status() == 404 {

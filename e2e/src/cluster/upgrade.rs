@@ -29,10 +29,11 @@ pub(super) fn rolling(stage: &Stage) -> Result<()> {
         let mut random = Random::printed("upgrade");
         let mut cluster = Cluster::start(stage, &previous)?;
         let play = Play { stage, duration: 4 * PAUSE };
-        let (reports, summary) =
+        let outcome =
             play.run(&mut cluster, &mut random, |cluster, stop| replace_all(cluster, stage, stop))?;
-        crate::say(&format!("upgrade: {summary}"));
-        let Reports { uploads, tags, images } = reports;
+        crate::say(&format!("upgrade: {}", outcome.summary));
+        outcome.tally.lost_nothing()?;
+        let Reports { uploads, tags, images } = outcome.reports;
         ensure!(uploads.in_a_row < ATTEMPTS, "docker would have given up: {:#?}", uploads.shown);
         for report in [tags, images] {
             ensure!(report.failures == 0, "a client failed: {:#?}", report.shown);
