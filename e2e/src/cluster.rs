@@ -1,4 +1,4 @@
-//! Three servers behind nginx, PostgreSQL and an object store of three nodes, each on a machine of
+//! Three servers behind nginx, PostgreSQL, Redis and an object store of three nodes, each on a machine of
 //! its own: while clients push and pull, programs are killed, paused and cut off, or the servers are
 //! replaced by a newer version. What was acknowledged is whole in the end, and tags behave as if
 //! there were one server.

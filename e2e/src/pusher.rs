@@ -334,7 +334,7 @@ impl Pusher {
                 continue;
             }
             let chunk = session.bytes.get(start..end).unwrap_or_default();
-            session.sent = end;
+            session.sent = session.sent.max(end);
             let range = format!("{start}-{}", end - 1);
             let sent = if session.ranges {
                 let headers = [OCTETS, ("content-range", range.as_str())];

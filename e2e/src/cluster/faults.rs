@@ -39,7 +39,7 @@ const fn fault(role: Role, trouble: Trouble, least: usize, most: usize) -> Fault
 /// Longer than the lease of a server (8 s): others have taken over what it had when it goes on.
 const ASLEEP: (usize, usize) = (9_000, 12_000);
 
-/// All that goes wrong. Redis, clean-up and events will have their lines here.
+/// All that goes wrong. Clean-up and events will have their lines here.
 const FAULTS: &[Fault] = &[
     fault(Role::Replica, Trouble::Crash, 0, 3_000),
     fault(Role::Replica, Trouble::Stop, 0, 1_000),
@@ -50,6 +50,9 @@ const FAULTS: &[Fault] = &[
     fault(Role::Postgres, Trouble::Crash, 0, 3_000),
     fault(Role::Postgres, Trouble::Cut, 1_000, 6_000),
     fault(Role::Postgres, Trouble::Reset, 100, 1_000),
+    fault(Role::Redis, Trouble::Crash, 0, 5_000),
+    fault(Role::Redis, Trouble::Pause, 500, 5_000),
+    fault(Role::Redis, Trouble::Cut, 500, 5_000),
     fault(Role::Volume, Trouble::Crash, 0, 8_000),
     fault(Role::Volume, Trouble::Pause, 1_000, 8_000),
     fault(Role::Volume, Trouble::Cut, 1_000, 8_000),

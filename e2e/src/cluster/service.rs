@@ -18,6 +18,7 @@ pub(super) enum Role {
     Replica,
     Balancer,
     Postgres,
+    Redis,
     /// Of the object store: who knows which volume is where, those that keep them, and who speaks
     /// S3.
     Master,

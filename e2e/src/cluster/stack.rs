@@ -1,4 +1,4 @@
-//! What runs: three servers behind nginx, PostgreSQL, and an object store of three nodes.
+//! What runs: three servers behind nginx, PostgreSQL, Redis, and an object store of three nodes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +20,7 @@ const VOLUMES: [&str; 3] = ["volume-1", "volume-2", "volume-3"];
 const PORT: u16 = 5000;
 const FRONT_PORT: u16 = 80;
 const DATABASE_PORT: u16 = 5432;
+const REDIS_PORT: u16 = 6379;
 
 const START_LIMIT: Duration = Duration::from_mins(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,14 +42,15 @@ impl Cluster {
     /// Starts all of it on a network that this thread is moved to.
     pub(super) fn start(stage: &Stage, program: &Path) -> Result<Self> {
         let network = Network::enter(stage)?;
-        let [database, balancer] = [("postgres", 20), ("balancer", 10)]
-            .map(|(name, last)| network.machine(stage, name, last));
-        let (database, balancer) = (database?, balancer?);
+        let database = network.machine(stage, "postgres", 20)?;
+        let redis = network.machine(stage, "redis", 21)?;
+        let balancer = network.machine(stage, "balancer", 10)?;
         let store = store(stage, &network)?;
         let bucket = Bucket { url: gateway_url(&store) };
         let mut environment = bucket.environment("registry");
         environment.extend([
             ("REGISTRY_DATABASE_URL", database_url(&database.address)),
+            ("REGISTRY_REDIS_ADDR", format!("{}:{REDIS_PORT}", redis.address)),
             ("REGISTRY_HTTP_SECRET", "shared by all".to_owned()),
             ("REGISTRY_STORAGE_DELETE_ENABLED", "true".to_owned()),
             // So that what the store does wrong is seen by Orlop, not by its clients.
@@ -62,6 +64,7 @@ impl Cluster {
             network,
         };
         cluster.services.push(postgres_server(stage, database)?);
+        cluster.services.push(redis_server(redis));
         cluster.services.iter_mut().try_for_each(|service| service.start(stage))?;
         wait_until(START_LIMIT, || bucket.make(stage))?;
         wait_until(START_LIMIT, || cluster.query(stage, "SELECT 1"))?;
@@ -162,6 +165,15 @@ fn postgres_server(stage: &Stage, machine: Machine) -> Result<Service> {
     let line = postgres::command_line(&data, &machine.address, DATABASE_PORT)?;
     // Its immediate shutdown, which is a crash.
     Ok(Service::new(Role::Postgres, machine, line, Vec::new()).crashes_with(Signal::QUIT))
+}
+
+/// It keeps nothing on disk.
+fn redis_server(machine: Machine) -> Service {
+    let (address, port) = (machine.address.clone(), REDIS_PORT.to_string());
+    let line = ["redis-server", "--bind", &address, "--port", &port, "--save", ""];
+    let line = [&line[..], &["--protected-mode", "no"]].concat();
+    let line = line.into_iter().map(str::to_owned).collect();
+    Service::new(Role::Redis, machine, line, Vec::new())
 }
 
 /// Two copies of everything, on two of three nodes.
