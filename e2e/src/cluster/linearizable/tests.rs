@@ -143,7 +143,7 @@ fn some_order_explains(operations: &[Operation], order: &mut Vec<usize>, state: 
 /// linearizable, and then with one answer changed, so that it is not.
 #[test]
 fn long_histories_are_judged_soon() {
-    for seed in 0..20 {
+    for seed in 0..4 {
         let mut operations = played(&mut Random::new(seed), 4000, 12);
         let begun = std::time::Instant::now();
         assert!(is_linearizable(&operations), "seed {seed}");
