@@ -283,8 +283,7 @@ impl Pusher {
             return self.resume_finished();
         }
         let is_back = arrived < session.acknowledged;
-        self.tally.set_back += usize::from(is_back);
-        if is_back && !self.in_cluster || arrived > session.sent {
+        if is_back || arrived > session.sent {
             return Err(Halt::Fault(anyhow::anyhow!(
                 "an upload stands at {arrived}: {} bytes were acknowledged, {} sent",
                 session.acknowledged,

@@ -287,9 +287,14 @@ impl Session {
                 .await?
         } else {
             let input = (self.row(), state.clone(), keep);
+            // A database of its own goes down with the server, and with it the client's connection.
+            // One that is shared may crash while the client is told that its bytes have arrived.
+            let is_shared = self.registry.metadata().is_shared();
+            let durability =
+                if is_shared && !keep { Durability::Power } else { Durability::Process };
             self.registry
                 .metadata()
-                .write(Durability::Process, input, |tx, ((id, turn), state, keep)| {
+                .write(durability, input, |tx, ((id, turn), state, keep)| {
                     Box::pin(uploads::save(tx, id, state, turn, *keep, clock::now()))
                 })
                 .await?

@@ -12,8 +12,6 @@ pub(crate) struct Tally {
     pub(super) manifests: usize,
     pub(super) moves: usize,
     pub(super) resumed: usize,
-    /// Resumed uploads that stood at less than had been acknowledged.
-    pub(super) set_back: usize,
     /// Uploads whose last request was cut off: found complete, and found gone,
     /// and of those gone the ones of which bytes had been acknowledged.
     pub(super) completed: usize,
@@ -29,7 +27,6 @@ impl Tally {
             manifests: self.manifests + other.manifests,
             moves: self.moves + other.moves,
             resumed: self.resumed + other.resumed,
-            set_back: self.set_back + other.set_back,
             completed: self.completed + other.completed,
             gone: self.gone + other.gone,
             lost: self.lost + other.lost,
@@ -51,10 +48,7 @@ impl Tally {
 
     /// An error if acknowledged bytes were lost.
     pub(crate) fn lost_nothing(&self) -> Result<()> {
-        ensure!(
-            self.lost + self.set_back == 0,
-            "bytes that had been acknowledged were lost: {self}"
-        );
+        ensure!(self.lost == 0, "bytes that had been acknowledged were lost: {self}");
         Ok(())
     }
 }
@@ -63,8 +57,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} blobs, {} mounts, {} manifests and {} tag moves acknowledged; {} uploads resumed, {} of \
-             them from less than had been acknowledged; \
+            "{} blobs, {} mounts, {} manifests and {} tag moves acknowledged; {} uploads resumed; \
              of those cut off in the last request {} were complete and {} had to start again, {} of \
              them with bytes that had been acknowledged",
             self.blobs,
@@ -72,7 +65,6 @@ impl fmt::Display for Tally {
             self.manifests,
             self.moves,
             self.resumed,
-            self.set_back,
             self.completed,
             self.gone,
             self.lost
