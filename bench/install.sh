@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the peers that the benchmark compares Orlop with: Debian's
 # docker-registry and nginx, and distribution and zot, built from their Go
-# modules at a pinned version into bench/.tools/bin, which git ignores.
+# modules at a pinned version into bench/.tools/bin, which git ignores. For the
+# rows of --cluster also Debian's PostgreSQL, and SeaweedFS by e2e/install.sh.
 #
 #   bench/install.sh
 #
@@ -29,20 +30,25 @@ is_built() {
   [[ $found == "$3" ]]
 }
 
+debian_packages=(docker-registry nginx-light postgresql curl)
+
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
+
 install_debian_packages() {
-  command -v docker-registry >/dev/null && command -v nginx >/dev/null && return
-  ((EUID == 0)) || die "run as root, or install the packages docker-registry and nginx-light"
+  command -v docker-registry >/dev/null && command -v nginx >/dev/null &&
+    command -v curl >/dev/null && has_postgres && return
+  ((EUID == 0)) || die "run as root, or install the packages ${debian_packages[*]}"
   local policy=/usr/sbin/policy-rc.d placed=
   if [[ ! -e $policy ]]; then # nothing may be started by the installation
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
     placed=$policy
   fi
-  say "Debian packages: docker-registry nginx-light"
+  say "Debian packages: ${debian_packages[*]}"
   local apt=(apt-get -o DPkg::Lock::Timeout=300 -q -y)
   DEBIAN_FRONTEND=noninteractive "${apt[@]}" update >&2
   DEBIAN_FRONTEND=noninteractive "${apt[@]}" install --no-install-recommends \
-    docker-registry nginx-light >&2
+    "${debian_packages[@]}" >&2
   [[ -z $placed ]] || rm -f "$placed"
 }
 
@@ -71,7 +77,9 @@ mkdir -p "$bin"
 install_debian_packages
 install_distribution
 install_zot
-for program in docker-registry nginx "$bin/distribution" "$bin/zot"; do
+"$here/../e2e/install.sh" weed
+has_postgres || die "PostgreSQL is missing"
+for program in docker-registry nginx curl "$bin/distribution" "$bin/zot"; do
   command -v "$program" >/dev/null || die "$program is missing"
 done
 say "all there"

@@ -4,6 +4,7 @@
 #
 #   e2e/install.sh          everything below but cargo-deny
 #   e2e/install.sh deny     cargo-deny alone
+#   e2e/install.sh weed     SeaweedFS alone
 #
 # It asks nothing, starts nothing, skips what is already there, and fails if
 # anything is missing at the end. What is not Debian's lands in e2e/.tools,
@@ -230,6 +231,10 @@ case ${1-} in
 deny)
   install_deny
   ;;
+weed)
+  install_weed
+  has_weed || die "weed $weed_version is missing from $bin"
+  ;;
 '')
   ((EUID == 0)) || die "run as root: Debian packages are installed and daemons are started by the tests"
   command -v go >/dev/null || die "Go is needed for crane, regctl, oras and the conformance suite"
@@ -245,7 +250,7 @@ deny)
   check_everything
   ;;
 *)
-  die "usage: install.sh [deny]"
+  die "usage: install.sh [deny|weed]"
   ;;
 esac
 say "all there"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::cores::Cores;
+use crate::engines::Engines;
 use crate::peers::Peer;
 use crate::rows::Row;
 use crate::seed::{self, Seed};
@@ -18,6 +19,8 @@ pub(crate) struct Fleet<'a> {
     keys: Arc<Keys>,
     seed: &'a Seed,
     servers: Vec<Server>,
+    /// Behind the servers, so they go after them.
+    engines: Engines<'a>,
     /// Which have the many tags and repositories.
     listed: Vec<Kind>,
 }
@@ -29,9 +32,11 @@ impl<'a> Fleet<'a> {
         folder: &'a Path,
         cores: Cores,
         seed: &'a Seed,
+        engines: Engines<'a>,
     ) -> anyhow::Result<Self> {
         let keys = Arc::new(Keys::make(folder).context("cannot make keys")?);
-        Ok(Self { peers, folder, cores, keys, seed, servers: Vec::new(), listed: Vec::new() })
+        let (servers, listed) = (Vec::new(), Vec::new());
+        Ok(Self { peers, folder, cores, keys, seed, servers, engines, listed })
     }
 
     /// Starts and fills what these rows need and is not there yet.
@@ -52,6 +57,9 @@ impl<'a> Fleet<'a> {
             let folder = self.folder.join(format!("{}-{:?}", peer.kind.name(), row.setup));
             let mut server =
                 Server::new(peer.kind, &peer.program, &folder, self.cores, &self.keys)?;
+            if row.setup.has_database() || row.setup.has_bucket() {
+                server.put_before(self.engines.behind(peer.kind, row.setup)?, row.setup)?;
+            }
             server.start()?;
             self.seed.fill(&server)?;
             server.turn_to(row.setup)?;

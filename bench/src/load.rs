@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 
 use crate::arrivals::{self, Arrivals, Schedule};
-use crate::process;
+use crate::meter::Meter;
+use crate::process::{self, Memory};
 use crate::server::Server;
 
 /// How often the server's memory is looked at during a sample.
@@ -55,8 +56,12 @@ pub(crate) struct Sample {
     pub(crate) bytes: u64,
     /// From the common start to the end of the last operation.
     pub(crate) seconds: f64,
-    /// User and system time of the server and its children.
+    /// User and system time of the server, its replicas and their children.
     pub(crate) server_cpu: f64,
+    /// The same of PostgreSQL, if it is behind the server.
+    pub(crate) database_cpu: f64,
+    /// The same of the object store.
+    pub(crate) store_cpu: f64,
     /// The same of the load generator.
     pub(crate) load_cpu: f64,
     /// Time that others have used, as a share of the whole machine.
@@ -74,9 +79,11 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Whether the load generator's core and not the server was the limit.
+    /// Whether the core of the load generator, and of what is behind the server, was the limit
+    /// and not the server.
     pub(crate) fn is_load_bound(&self) -> bool {
-        self.load_cpu > 0.9 * self.seconds && self.server_cpu < 0.9 * self.seconds
+        let other_core = self.load_cpu + self.database_cpu + self.store_cpu;
+        other_core > 0.9 * self.seconds && self.server_cpu < 0.9 * self.seconds
     }
 
     /// Sets the percentiles to those of these operations.
@@ -150,11 +157,12 @@ where
         sample.bytes = all.iter().map(|done| done.bytes).sum();
         let used = used?;
         sample.server_cpu = used.server;
+        sample.database_cpu = used.database;
+        sample.store_cpu = used.store;
         sample.load_cpu = used.load;
-        let others = (used.machine - used.server - used.load).max(0.0);
-        sample.foreign = others / (seconds * cores()).max(f64::EPSILON);
+        sample.foreign = used.foreign() / (seconds * cores()).max(f64::EPSILON);
         let memory = memory?;
-        sample.peak = process::memory(server.process()?)?.peak;
+        sample.peak = memory_of(server)?.peak;
         let (first, second) = memory.split_at(memory.len() / 2);
         let [first, second] = [first, second].map(|half| half.iter().copied().max().unwrap_or(0));
         sample.anonymous = first.max(second);
@@ -240,50 +248,19 @@ impl Pace {
     }
 }
 
-/// Processor time between two moments, in seconds.
-struct Meter {
-    process: u32,
-    server: f64,
-    load: f64,
-    machine: f64,
-}
-
-impl Meter {
-    fn start(server: &Server) -> anyhow::Result<Self> {
-        let process = server.process()?;
-        process::reset_peak(process)?;
-        Self::read(process)
-    }
-
-    fn stop(self) -> anyhow::Result<Self> {
-        let now = Self::read(self.process)?;
-        Ok(Self {
-            process: self.process,
-            server: now.server - self.server,
-            load: now.load - self.load,
-            machine: now.machine - self.machine,
-        })
-    }
-
-    fn read(process: u32) -> anyhow::Result<Self> {
-        Ok(Self {
-            process,
-            server: process::cpu_seconds(process)?,
-            load: process::own_cpu_seconds()?,
-            machine: process::machine_cpu_seconds()?,
-        })
-    }
-}
-
 /// Anonymous memory, looked at until it is over.
 fn watch_memory(server: &Server, over: &AtomicBool) -> anyhow::Result<Vec<u64>> {
-    let process = server.process()?;
-    let mut seen = vec![process::memory(process)?.anonymous];
+    let mut seen = vec![memory_of(server)?.anonymous];
     while !over.load(Ordering::Relaxed) {
         sleep(MEMORY_INTERVAL);
-        seen.push(process::memory(process)?.anonymous);
+        seen.push(memory_of(server)?.anonymous);
     }
     Ok(seen)
+}
+
+/// Of the server and its replicas.
+fn memory_of(server: &Server) -> anyhow::Result<Memory> {
+    server.processes()?.into_iter().map(process::memory).sum()
 }
 
 /// Of sorted times, in milliseconds.

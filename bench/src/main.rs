@@ -8,11 +8,14 @@ mod background;
 mod bare;
 mod content;
 mod cores;
+mod daemon;
+mod engines;
 mod fleet;
 mod goal;
 mod grown;
 mod http;
 mod load;
+mod meter;
 mod outcome;
 mod peers;
 mod process;
@@ -36,6 +39,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::cores::Cores;
+use crate::engines::{Engines, Installed};
 use crate::fleet::Fleet;
 use crate::outcome::{Figures, Outcome};
 use crate::peers::{Peer, Programs};
@@ -53,6 +57,8 @@ struct Options {
     part: Option<Part>,
     #[command(flatten)]
     programs: Programs,
+    #[command(flatten)]
+    installed: Installed,
     /// Rounds over all servers for each row [default: 7; with --short 3]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -68,6 +74,9 @@ struct Options {
     /// The rows with skopeo and crane too, if they are installed
     #[arg(long)]
     clients: bool,
+    /// The rows with PostgreSQL, an object store and replicas too
+    #[arg(long)]
+    cluster: bool,
     /// Also write all figures, every sample included, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -98,6 +107,7 @@ impl Options {
         match extra {
             Extra::Growth => self.grow || !self.short,
             Extra::Clients => self.clients,
+            Extra::Cluster => self.cluster,
             Extra::Long => !self.short,
         }
     }
@@ -126,7 +136,8 @@ fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir_in(&options.data)
         .with_context(|| format!("cannot make a folder in {}", options.data.display()))?;
     let seed = Seed::new();
-    let mut fleet = Fleet::new(&peers, folder.path(), cores, &seed)?;
+    let engines = Engines::new(&options.installed, folder.path());
+    let mut fleet = Fleet::new(&peers, folder.path(), cores, &seed, engines)?;
     let shelf = Shelf::default();
     let mut outcomes = Vec::new();
     while !rows.is_empty() {

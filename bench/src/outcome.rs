@@ -28,6 +28,10 @@ pub(crate) struct Figures {
     pub(crate) samples: Vec<Sample>,
     pub(crate) value: Spread,
     pub(crate) cpu: Option<Spread>,
+    /// PostgreSQL's processor time for the same work, if the server asks it.
+    pub(crate) database_cpu: Option<Spread>,
+    /// The same of the object store.
+    pub(crate) store_cpu: Option<Spread>,
 }
 
 /// A figure over all rounds.
@@ -61,8 +65,22 @@ impl Outcome {
 impl Figures {
     pub(crate) fn new(kind: Kind, unit: Unit, samples: Vec<Sample>) -> Self {
         let value = Spread::of(samples.iter().map(|sample| unit.value(sample)));
-        let cpu: Option<Vec<f64>> = samples.iter().map(|sample| unit.cpu(sample)).collect();
-        Self { kind, value, cpu: cpu.map(|cpu| Spread::of(cpu.into_iter())), samples }
+        let spread = |share: &dyn Fn(&Sample) -> Option<f64>| {
+            let shares: Option<Vec<f64>> = samples.iter().map(share).collect();
+            shares.map(|shares| Spread::of(shares.into_iter()))
+        };
+        let behind = |seconds: fn(&Sample) -> f64| {
+            let used = samples.iter().any(|sample| seconds(sample) > 0.0);
+            spread(&|sample| unit.share(seconds(sample), sample)).filter(|_| used)
+        };
+        Self {
+            kind,
+            value,
+            cpu: spread(&|sample| unit.cpu(sample)),
+            database_cpu: behind(|sample| sample.database_cpu),
+            store_cpu: behind(|sample| sample.store_cpu),
+            samples,
+        }
     }
 
     /// Highest resident set of any round, in bytes.

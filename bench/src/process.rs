@@ -1,6 +1,7 @@
 //! What a process and its children have used, as `/proc` tells it.
 
 use std::fs;
+use std::iter::Sum;
 
 use anyhow::{Context as _, anyhow};
 
@@ -15,12 +16,23 @@ pub(crate) struct Memory {
     pub(crate) anonymous: u64,
 }
 
+impl Sum for Memory {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            peak: sum.peak + one.peak,
+            resident: sum.resident + one.resident,
+            anonymous: sum.anonymous + one.anonymous,
+        })
+    }
+}
+
 /// User and system time of a process and its children, also of those that ended, in seconds.
 /// The kernel counts in ticks of 10 ms.
 pub(crate) fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
-    let mut ticks = 0;
-    for member in tree(process) {
-        ticks += ticks_of(&member.to_string())?;
+    let mut ticks = ticks_of(&process.to_string())?;
+    for child in tree(process).into_iter().skip(1) {
+        // One that ended just now is among those that its parent has had.
+        ticks += ticks_of(&child.to_string()).unwrap_or(0);
     }
     Ok(seconds(ticks))
 }
@@ -42,15 +54,16 @@ pub(crate) fn machine_cpu_seconds() -> anyhow::Result<f64> {
 
 /// Memory of a process and its children now.
 pub(crate) fn memory(process: u32) -> anyhow::Result<Memory> {
-    let mut sum = Memory::default();
-    for member in tree(process) {
+    let of = |member| {
         let path = format!("/proc/{member}/status");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        sum.peak += field(&text, "VmHWM:");
-        sum.resident += field(&text, "VmRSS:");
-        sum.anonymous += field(&text, "RssAnon:");
-    }
-    Ok(sum)
+        Ok(Memory {
+            peak: field(&text, "VmHWM:"),
+            resident: field(&text, "VmRSS:"),
+            anonymous: field(&text, "RssAnon:"),
+        })
+    };
+    tree(process).into_iter().map(of).sum()
 }
 
 /// Lets [`Memory::peak`] begin again from what is resident now.

@@ -36,17 +36,20 @@ impl Unit {
     }
 
     /// The server's processor time for the same work, where that has a meaning.
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn cpu(self, sample: &Sample) -> Option<f64> {
+        self.share(sample.server_cpu, sample)
+    }
+
+    /// Of so many seconds in a sample, those that one operation, or a GB, has taken.
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    pub(crate) fn share(self, seconds: f64, sample: &Sample) -> Option<f64> {
         match self {
             Self::Rate | Self::Latency | Self::Tail => {
-                Some(sample.server_cpu * 1e6 / sample.operations as f64)
+                Some(seconds * 1e6 / sample.operations as f64)
             }
             Self::Anonymous if sample.bytes == 0 => None,
-            Self::Bandwidth | Self::Anonymous => {
-                Some(sample.server_cpu / (sample.bytes as f64 / 1e9))
-            }
-            Self::Start => Some(sample.server_cpu * 1e3),
+            Self::Bandwidth | Self::Anonymous => Some(seconds / (sample.bytes as f64 / 1e9)),
+            Self::Start => Some(seconds * 1e3),
             Self::Resident => None,
         }
     }

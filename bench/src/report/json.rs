@@ -47,6 +47,8 @@ fn figures_json(figures: &Figures) -> Value {
                 "bytes": sample.bytes,
                 "seconds": sample.seconds,
                 "server_cpu_seconds": sample.server_cpu,
+                "database_cpu_seconds": sample.database_cpu,
+                "store_cpu_seconds": sample.store_cpu,
                 "load_cpu_seconds": sample.load_cpu,
                 "foreign_share": sample.foreign,
                 "median_ms": sample.median,
@@ -61,6 +63,8 @@ fn figures_json(figures: &Figures) -> Value {
     json!({
         "value": spread_json(figures.value),
         "cpu": figures.cpu.map(spread_json),
+        "database_cpu": figures.database_cpu.map(spread_json),
+        "store_cpu": figures.store_cpu.map(spread_json),
         "median_ms": figures.median(|sample| sample.median),
         "p99_ms": figures.median(|sample| sample.p99),
         "p999_ms": figures.median(|sample| sample.p999),

@@ -48,6 +48,16 @@ fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> impl Iterator<Item = Table> {
         table("Server's processor time, user and system.", processor_time, |outcome| {
             outcome.unit.cpu_name()
         }),
+        table(
+            "PostgreSQL's processor time, for the same.",
+            |_, figures| figures.database_cpu.map(plain),
+            |outcome| outcome.unit.cpu_name(),
+        ),
+        table(
+            "The object store's processor time, for the same.",
+            |_, figures| figures.store_cpu.map(plain),
+            |outcome| outcome.unit.cpu_name(),
+        ),
         table("Results.", result, |outcome| outcome.unit.name()),
         table(
             "Time of an operation: median / 99 % stay below / 99.9 % stay below.",
@@ -62,6 +72,10 @@ fn tables(outcomes: &[Outcome], kinds: &[Kind]) -> impl Iterator<Item = Table> {
 fn processor_time(outcome: &Outcome, figures: &Figures) -> Option<Cell> {
     let lead = outcome.cpu_lead(figures.kind).filter(|_| figures.kind != Kind::Orlop);
     Some(Cell { figure: spread(figures.cpu?), lead: lead.map(number) })
+}
+
+fn plain(figure: Spread) -> Cell {
+    Cell { figure: spread(figure), lead: None }
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as the others")]

@@ -1,6 +1,7 @@
 //! The rows of the table: one kind of work each.
 
 mod clients;
+mod cluster;
 mod cold;
 mod constant;
 mod crowd;
@@ -52,6 +53,8 @@ pub(crate) enum Extra {
     Growth,
     /// Clients that have to be installed.
     Clients,
+    /// PostgreSQL and an object store, which have to be installed.
+    Cluster,
     /// What a short run can do without.
     Long,
 }
@@ -225,6 +228,7 @@ pub(crate) fn all(scale: &Scale) -> Vec<Row> {
         zb::rows(),
         crowd::rows(scale),
         clients::rows(),
+        cluster::rows(),
         growth::rows(),
         life::rows(),
     ];

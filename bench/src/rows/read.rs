@@ -138,7 +138,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
+pub(super) enum Ask {
     Get,
     /// With a new connection for each request.
     Once,
@@ -147,10 +147,12 @@ enum Ask {
     Again,
     /// HEAD of what is not there, answered by 404.
     Missing,
+    /// GET of a blob that is elsewhere, answered by 307.
+    Redirected,
 }
 
 /// What is asked for, and what must come back.
-struct Resource {
+pub(super) struct Resource {
     path: String,
     digest: String,
     length: u64,
@@ -158,7 +160,7 @@ struct Resource {
     blob: Option<Blob>,
 }
 
-fn manifest_by_tag(pass: &Pass<'_>) -> Resource {
+pub(super) fn manifest_by_tag(pass: &Pass<'_>) -> Resource {
     manifest_at(pass, TAG)
 }
 
@@ -175,7 +177,7 @@ fn manifest_at(pass: &Pass<'_>, reference: &str) -> Resource {
     }
 }
 
-fn small_blob(pass: &Pass<'_>) -> Resource {
+pub(super) fn small_blob(pass: &Pass<'_>) -> Resource {
     Resource { blob: None, ..blob_of(pass.seed.small.clone()) }
 }
 
@@ -187,7 +189,7 @@ fn missing_blob(_: &Pass<'_>) -> Resource {
     Resource { blob: None, ..blob_of(Blob::new("nobody pushes this", KIB)) }
 }
 
-fn blob(pass: &Pass<'_>, length: u64) -> Resource {
+pub(super) fn blob(pass: &Pass<'_>, length: u64) -> Resource {
     blob_of(pass.shelf.blob(format!("pulled/{length}"), length))
 }
 
@@ -200,7 +202,7 @@ fn blob_of(blob: Blob) -> Resource {
     }
 }
 
-fn sample(
+pub(super) fn sample(
     server: &Server,
     pass: &Pass<'_>,
     ask: Ask,
@@ -246,6 +248,7 @@ fn request(server: &Server, ask: Ask, resource: &Resource) -> anyhow::Result<(Re
         Ask::Once => (with("GET", &[("Connection", "close")]), 200),
         Ask::Head => (with("HEAD", &[]), 200),
         Ask::Missing => (with("HEAD", &[]), 404),
+        Ask::Redirected => (with("GET", &[]), 307),
         Ask::Again => {
             let first = server.client().send(&with("GET", &[]), Sink::Discard)?;
             let etag = first.expect(200, &resource.path)?.etag.context("an answer without ETag")?;
@@ -268,7 +271,7 @@ fn check(
     let length = match ask {
         Ask::Get | Ask::Once => Some(response.received),
         Ask::Head => response.announced,
-        Ask::Again | Ask::Missing => return Ok(()),
+        Ask::Again | Ask::Missing | Ask::Redirected => return Ok(()),
     };
     ensure!(
         length == Some(resource.length),

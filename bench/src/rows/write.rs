@@ -41,7 +41,9 @@ pub(super) fn rows(scale: &Scale) -> Vec<Row> {
 fn large(how: &str, (length, clients): (u64, usize), upload: Upload) -> Row {
     let name = format!("push {}, {how} (c{clients})", size(length));
     Row::new(name, Unit::Bandwidth, move |server, pass| {
-        on_fresh(server, server.cores(), |server| push_large(server, pass, clients, length, upload))
+        on_fresh(server, server.cores(), |server| {
+            push_large(server, pass, &blobs(pass, clients, length), upload)
+        })
     })
     .with(Kind::Bare)
     .goals([
@@ -59,7 +61,7 @@ fn overlapping((length, clients): (u64, usize)) -> Row {
         let cores = server.cores();
         cores.free().pin_load()?;
         let sample = on_fresh(server, cores.free(), |server| {
-            push_large(server, pass, clients, length, Upload::Stream)
+            push_large(server, pass, &blobs(pass, clients, length), Upload::Stream)
         });
         cores.pin_load()?;
         sample
@@ -70,7 +72,7 @@ fn overlapping((length, clients): (u64, usize)) -> Row {
 
 fn memory(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
     on_fresh(server, server.cores(), |server| {
-        push_large(server, pass, 8, pass.scale.layer, Upload::Stream)
+        push_large(server, pass, &blobs(pass, 8, pass.scale.layer), Upload::Stream)
     })
 }
 
@@ -90,19 +92,21 @@ pub(super) fn on_fresh(
     Ok(sample)
 }
 
-/// Each client pushes a blob that the server has not seen; their digests are taken beforehand.
-fn push_large(
+/// One for each client.
+fn blobs(pass: &Pass<'_>, clients: usize, length: u64) -> Vec<Blob> {
+    let label = |client: usize| format!("pushed/{length}/{client}");
+    (0..clients).map(|client| pass.shelf.blob(label(client), length)).collect()
+}
+
+/// Each client pushes one of these blobs, which the server has not seen.
+pub(super) fn push_large(
     server: &Server,
     pass: &Pass<'_>,
-    clients: usize,
-    length: u64,
+    blobs: &[Blob],
     upload: Upload,
 ) -> anyhow::Result<Sample> {
-    let label = |client: usize| format!("pushed/{length}/{client}");
-    let blobs: Vec<Blob> =
-        (0..clients).map(|client| pass.shelf.blob(label(client), length)).collect();
     settle_disk();
-    let load = Load { connections: clients, bound: Bound::Count(1) };
+    let load = Load { connections: blobs.len(), bound: Bound::Count(1) };
     let sample = load::run(server, load, |number| {
         let mut client = server.client();
         let blob = blobs.get(number).context("no blob for a client")?;
@@ -118,10 +122,17 @@ fn push_large(
     Ok(sample)
 }
 
-fn small(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+pub(super) fn small(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+    small_of(server, pass, 16)
+}
+
+/// The same of so many clients.
+pub(super) fn small_of(server: &Server, pass: &Pass<'_>, clients: usize) -> anyhow::Result<Sample> {
     settle_disk();
-    let label = |connection: usize, number: u64| format!("4k/{}/{connection}/{number}", pass.round);
-    let sample = load::run(server, pass.scale.timed(16), |connection| {
+    let label = |connection: usize, number: u64| {
+        format!("4k/{clients}/{}/{connection}/{number}", pass.round)
+    };
+    let sample = load::run(server, pass.scale.timed(clients), |connection| {
         let mut client = server.client();
         Ok(move |number| {
             let bytes = Content::new(&label(connection, number), SMALL).bytes();
@@ -134,10 +145,20 @@ fn small(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
     Ok(sample)
 }
 
-fn manifests(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+pub(super) fn manifests(server: &mut Server, pass: &Pass<'_>) -> anyhow::Result<Sample> {
+    manifests_of(server, pass, 16)
+}
+
+/// The same of so many clients.
+pub(super) fn manifests_of(
+    server: &Server,
+    pass: &Pass<'_>,
+    clients: usize,
+) -> anyhow::Result<Sample> {
     settle_disk();
-    let tag = |connection: usize, number: u64| format!("t{}-{connection}-{number}", pass.round);
-    let sample = load::run(server, pass.scale.timed(16), |connection| {
+    let tag =
+        |connection: usize, number: u64| format!("t{clients}-{}-{connection}-{number}", pass.round);
+    let sample = load::run(server, pass.scale.timed(clients), |connection| {
         let mut client = server.client();
         Ok(move |number| {
             let tag = tag(connection, number);

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Server;
 use super::kind::Kind;
 use super::setup::{ISSUER, REALM, SERVICE, Setup};
+use crate::engines::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY};
 
 impl Server {
     /// Writes the configuration and makes the command that starts the server with it.
@@ -33,7 +34,7 @@ impl Server {
                 command.arg("-e").arg(self.log());
             }
             Kind::Bare => {
-                command.arg("bare").arg(self.address.to_string()).arg(self.data());
+                command.arg("bare").arg(self.address.to_string()).arg(&self.data);
             }
         }
         Ok(command)
@@ -50,10 +51,50 @@ impl Server {
 
     /// Orlop understands what registry:2 and registry:3 do.
     fn registry_config(&self) -> String {
+        format!(
+            "version: 0.1\n\
+             log:\n  level: error\n  accesslog:\n    disabled: true\n\
+             storage:\n{}  delete:\n    enabled: true\n  \
+             cache:\n    blobdescriptor: inmemory\n  \
+             maintenance:\n    uploadpurging:\n      enabled: false\n\
+             {}http:\n  addr: {}\n  secret: bench\n{}",
+            self.driver(),
+            self.database(),
+            self.address,
+            self.access()
+        )
+    }
+
+    /// Where the content is.
+    fn driver(&self) -> String {
+        let Some(bucket) = &self.behind.bucket else {
+            return format!("  filesystem:\n    rootdirectory: {}\n", self.data.display());
+        };
+        format!(
+            "  s3:\n    bucket: {BUCKET}\n    region: {REGION}\n    regionendpoint: {}\n    \
+             accesskey: {ACCESS_KEY}\n    secretkey: {SECRET_KEY}\n    secure: false\n    \
+             v4auth: true\n    forcepathstyle: true\n    rootdirectory: /{}\n  \
+             redirect:\n    disable: {}\n",
+            bucket.endpoint,
+            bucket.folder,
+            self.setup != Setup::Redirects
+        )
+    }
+
+    /// Only Orlop has one.
+    fn database(&self) -> String {
+        let Some(database) = self.behind.database.as_ref().filter(|_| self.kind == Kind::Orlop)
+        else {
+            return String::new();
+        };
+        let staleness = if self.setup == Setup::Stale { "  staleness: 1s\n" } else { "" };
+        format!("database:\n  url: {}\n{staleness}", database.url)
+    }
+
+    /// The last part of what is under `http`, and what comes after that.
+    fn access(&self) -> String {
         let certificate = self.keys.certificate.display();
-        // The last part of what is under `http`, and what comes after that.
-        let access = match self.setup {
-            Setup::Open => String::new(),
+        match self.setup {
             Setup::Tls => {
                 let key = self.keys.key.display();
                 format!("  tls:\n    certificate: {certificate}\n    key: {key}\n")
@@ -66,27 +107,31 @@ impl Server {
                 "auth:\n  token:\n    realm: {REALM}\n    service: {SERVICE}\n    \
                  issuer: {ISSUER}\n    rootcertbundle: {certificate}\n"
             ),
-        };
-        format!(
-            "version: 0.1\n\
-             log:\n  level: error\n  accesslog:\n    disabled: true\n\
-             storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n  \
-             cache:\n    blobdescriptor: inmemory\n  \
-             maintenance:\n    uploadpurging:\n      enabled: false\n\
-             http:\n  addr: {}\n{access}",
-            self.data().display(),
-            self.address
-        )
+            _ => String::new(),
+        }
     }
 
     /// With `commit`, what it has answered is on the disk, as the others do.
     fn zot_config(&self) -> String {
         let tls = (self.setup == Setup::Tls)
             .then(|| json!({ "cert": self.keys.certificate, "key": self.keys.key }));
+        let driver = self.behind.bucket.as_ref().map(|bucket| {
+            json!({
+                "name": "s3",
+                "rootdirectory": format!("/{}", bucket.folder),
+                "bucket": BUCKET,
+                "region": REGION,
+                "regionendpoint": bucket.endpoint,
+                "accesskey": ACCESS_KEY,
+                "secretkey": SECRET_KEY,
+                "secure": false,
+            })
+        });
         json!({
             "distSpecVersion": "1.0.1",
             "storage": {
-                "rootDirectory": self.data(),
+                "rootDirectory": self.data,
+                "storageDriver": driver,
                 "dedupe": false,
                 "gc": false,
                 "commit": true,
@@ -128,7 +173,7 @@ impl Server {
              server {{\n        listen {}{ssl};\n        root {};\n        \
              location = /v2/ {{ return 200 '{{}}'; }}\n    }}\n}}\n",
             self.address,
-            self.data().display()
+            self.data.display()
         )
     }
 }

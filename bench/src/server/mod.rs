@@ -5,17 +5,18 @@ mod kind;
 mod setup;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cores::Cores;
+use crate::daemon::{Daemon, free_addresses};
+use crate::engines::Behind;
 use crate::http::{Client, Request, Sink};
 
 pub(crate) use self::kind::Kind;
@@ -23,21 +24,26 @@ pub(crate) use self::setup::{Keys, Setup};
 
 /// A server that is not ready by then has failed.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// After that, a server that was asked to stop is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// How often a starting server is asked.
 const POLL: Duration = Duration::from_micros(200);
 
-/// A server with a data folder of its own. It is stopped when dropped.
+/// A server with a data folder of its own, or several that stand for each other. They stop when
+/// dropped.
 pub(crate) struct Server {
     kind: Kind,
     program: PathBuf,
     folder: PathBuf,
+    data: PathBuf,
     address: SocketAddr,
     cores: Cores,
     setup: Setup,
+    behind: Behind,
     keys: Arc<Keys>,
-    child: Option<Child>,
+    daemon: Option<Daemon>,
+    /// Those that stand for this one.
+    others: Vec<Server>,
+    /// Whose turn it is to get a connection.
+    turn: AtomicUsize,
 }
 
 impl Server {
@@ -53,16 +59,34 @@ impl Server {
             kind,
             program: program.to_owned(),
             folder: folder.to_owned(),
+            data: folder.join("data"),
             address: free_address()?,
             cores,
             setup: Setup::Open,
+            behind: Behind::default(),
             keys: Arc::clone(keys),
-            child: None,
+            daemon: None,
+            others: Vec::new(),
+            turn: AtomicUsize::new(0),
         };
         fs::create_dir(&server.folder)
-            .and_then(|()| fs::create_dir(server.data()))
+            .and_then(|()| fs::create_dir(&server.data))
             .with_context(|| format!("cannot create {}", server.folder.display()))?;
         Ok(server)
+    }
+
+    /// Puts a server that has not been started yet in front of other engines, with as many
+    /// replicas as `setup` has.
+    pub(crate) fn put_before(&mut self, behind: Behind, setup: Setup) -> anyhow::Result<()> {
+        for number in 2..=setup.replicas() {
+            let folder = self.folder.join(format!("replica-{number}"));
+            let mut other = self.fresh(&folder)?;
+            other.data.clone_from(&self.data);
+            (other.setup, other.behind) = (setup, behind.clone());
+            self.others.push(other);
+        }
+        (self.setup, self.behind) = (setup, behind);
+        Ok(())
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -77,11 +101,18 @@ impl Server {
         self.setup
     }
 
-    /// A connection, by TLS if the server wants that.
+    /// A connection, by TLS if the server wants that; of replicas each gets one in turn.
     pub(crate) fn client(&self) -> Client {
-        match self.setup {
-            Setup::Tls => Client::with_tls(self.address, Arc::clone(&self.keys.client)),
-            Setup::Open | Setup::Password | Setup::Token => Client::new(self.address),
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        let other = turn.checked_sub(1).and_then(|other| self.others.get(other));
+        other.unwrap_or(self).client_of_this()
+    }
+
+    fn client_of_this(&self) -> Client {
+        if self.setup == Setup::Tls {
+            Client::with_tls(self.address, Arc::clone(&self.keys.client))
+        } else {
+            Client::new(self.address)
         }
     }
 
@@ -94,7 +125,12 @@ impl Server {
 
     /// The folder with the content: a registry's root directory, nginx's document root.
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.data.clone()
+    }
+
+    /// What it needs beside its own process.
+    pub(crate) fn behind(&self) -> &Behind {
+        &self.behind
     }
 
     /// Everything that belongs to this server.
@@ -128,28 +164,35 @@ impl Server {
     }
 
     pub(crate) fn process(&self) -> anyhow::Result<u32> {
-        let child = self.child.as_ref();
-        child.map(Child::id).with_context(|| format!("{} is not running", self.kind.name()))
+        let daemon = self.daemon.as_ref();
+        daemon.map(Daemon::id).with_context(|| format!("{} is not running", self.kind.name()))
     }
 
-    /// Starts the server and waits until `GET /v2/` is answered with 200. The time until then
-    /// begins before the program is executed.
+    /// Of this server and its replicas.
+    pub(crate) fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        std::iter::once(self).chain(&self.others).map(Self::process).collect()
+    }
+
+    /// Starts the server, then its replicas, and waits until `GET /v2/` is answered with 200. The
+    /// time until then begins before the program is executed.
     pub(crate) fn start(&mut self) -> anyhow::Result<Duration> {
-        let mut command = self.command()?;
+        let time = self.start_alone()?;
+        self.others.iter_mut().try_for_each(|other| other.start_alone().map(|_| ()))?;
+        Ok(time)
+    }
+
+    fn start_alone(&mut self) -> anyhow::Result<Duration> {
+        let command = self.command()?;
         let begin = Instant::now();
-        let child = self
-            .cores
-            .on_server_core(|| command.spawn())?
-            .with_context(|| format!("cannot start {}", self.program.display()))?;
-        self.child = Some(child);
+        self.daemon = Some(self.cores.on_server_core(|| Daemon::start(command))??);
         let ready = self.request("GET", "/v2/", &[]);
         loop {
-            if let Ok(response) = self.client().send(&ready, Sink::Discard)
+            if let Ok(response) = self.client_of_this().send(&ready, Sink::Discard)
                 && response.status == 200
             {
                 return Ok(begin.elapsed());
             }
-            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            let ended = self.daemon.as_mut().map(Daemon::ended).transpose()?.flatten();
             if ended.is_some() || begin.elapsed() > START_LIMIT {
                 bail!(
                     "{} did not get ready ({}). Its last words:\n{}",
@@ -162,25 +205,10 @@ impl Server {
         }
     }
 
-    /// Asks the server to stop and waits for it; kills it if that takes too long.
+    /// Asks the server and its replicas to stop and waits for them.
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
-        let Some(mut child) = self.child.take() else {
-            return Ok(());
-        };
-        if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended by itself; the wait below tells.
-            let _ = kill_process(process, Signal::TERM);
-        }
-        let asked = Instant::now();
-        while child.try_wait()?.is_none() {
-            if asked.elapsed() > STOP_LIMIT {
-                child.kill()?;
-                child.wait()?;
-                break;
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Ok(())
+        self.others.iter_mut().try_for_each(Self::stop)?;
+        self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop())
     }
 
     /// Stops the server and removes all it has.
@@ -198,15 +226,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Nothing more can be done about a server that does not stop.
-        let _ = self.stop();
-    }
-}
-
-/// An address on loopback that nobody listens on.
 fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
-    Ok(listener.local_addr()?)
+    free_addresses::<1>().map(|[address]| address)
 }

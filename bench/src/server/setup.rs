@@ -30,6 +30,30 @@ pub(crate) enum Setup {
     Password,
     /// By HTTP with a token of a token server.
     Token,
+    /// By HTTP; so many servers on one folder and one PostgreSQL.
+    Replicas(usize),
+    /// One on PostgreSQL that may answer from memory for a second (`database.staleness`).
+    Stale,
+    /// By HTTP; the content is in a bucket and goes through the server. Orlop's facts are in
+    /// PostgreSQL.
+    Bucket,
+    /// The same, and clients are sent to the bucket.
+    Redirects,
+}
+
+impl Setup {
+    /// How many servers there are.
+    pub(crate) fn replicas(self) -> usize {
+        if let Self::Replicas(count) = self { count } else { 1 }
+    }
+
+    pub(crate) fn has_database(self) -> bool {
+        matches!(self, Self::Replicas(_) | Self::Stale | Self::Bucket | Self::Redirects)
+    }
+
+    pub(crate) fn has_bucket(self) -> bool {
+        matches!(self, Self::Bucket | Self::Redirects)
+    }
 }
 
 pub(crate) const REALM: &str = "https://token.example.org/token";
@@ -83,9 +107,9 @@ impl Keys {
     /// The header `Authorization` that a server wants.
     pub(crate) fn authorization(&self, setup: Setup) -> Option<&str> {
         match setup {
-            Setup::Open | Setup::Tls => None,
             Setup::Password => Some(&self.basic),
             Setup::Token => Some(&self.bearer),
+            _ => None,
         }
     }
 }
