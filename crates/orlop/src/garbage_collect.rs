@@ -26,7 +26,7 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
         bail!(
             "the database knows nothing of the {} blobs in the store, so it is not the one that \
              they came with; nothing was removed. Put that database back, or remove the folder \
-             docker/registry/v2/blobs if nobody needs them",
+             docker/registry/v2/blobs (in an object store orlop/blobs, too) if nobody needs them",
             found.blobs.len() + found.strays.len()
         );
     }

@@ -52,6 +52,8 @@ struct Link {
     number: u64,
     /// Whether it is known, and was said, that it is away.
     is_away: bool,
+    /// The same of a command that it refuses.
+    has_refused: bool,
 }
 
 enum State {
@@ -68,7 +70,12 @@ impl RedisCache {
         config: &Redis,
         observe: impl Fn(SharedCacheEvent) + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let link = Link { state: State::Closed(Instant::now()), number: 0, is_away: false };
+        let link = Link {
+            state: State::Closed(Instant::now()),
+            number: 0,
+            is_away: false,
+            has_refused: false,
+        };
         let shared = Shared {
             connector: Connector::new(config)?,
             timeout: config.timeout,
@@ -109,6 +116,7 @@ impl RedisCache {
         match connected {
             Ok(connection) => {
                 link.state = State::Connected(connection);
+                link.has_refused = false;
                 if std::mem::take(&mut link.is_away) {
                     tracing::info!("Redis is back");
                 }
@@ -129,15 +137,28 @@ impl RedisCache {
         let (mut connection, number) = self.connection()?;
         let asking = connection.ask(&command);
         let answer = timeout(self.shared.timeout, asking).await.unwrap_or_else(|_| Err(too_slow()));
-        answer
-            .inspect_err(|error| {
-                let link = self.link();
-                if link.number == number && matches!(link.state, State::Connected(_)) {
-                    self.close(link, error);
-                }
-            })
-            .ok()
+        answer.inspect_err(|error| self.failed(number, error)).ok()
     }
+
+    /// What one command was refused for, such as a lack of memory, does not stand in the way of others.
+    fn failed(&self, number: u64, error: &RedisError) {
+        let mut link = self.link();
+        if link.number != number || !matches!(link.state, State::Connected(_)) {
+            return;
+        }
+        if error.is_io_error() || error.is_unrecoverable_error() || is_standby(error) {
+            return self.close(link, error);
+        }
+        (self.shared.observe)(SharedCacheEvent::Failed);
+        if !std::mem::replace(&mut link.has_refused, true) {
+            tracing::warn!(%error, "Redis refuses a command");
+        }
+    }
+}
+
+/// It was the master when the connection was made.
+fn is_standby(error: &RedisError) -> bool {
+    error.kind() == ::redis::ErrorKind::ReadOnly
 }
 
 fn too_slow() -> RedisError {

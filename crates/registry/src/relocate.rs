@@ -51,9 +51,9 @@ impl Registry {
     async fn relocate_blob(&self, blob: Blob) -> Result<(), Error> {
         let Some(location) = &blob.location else { return Ok(()) };
         match self.blobs().copy_to_layout(&blob.digest, location, blob.size).await {
-            // It was lost before: `orlop check` tells that.
-            Err(error) if error.kind() == blobs::ErrorKind::NotFound => {
-                tracing::warn!(%error, digest = %blob.digest, "a blob is not in the store");
+            // It was lost before: `orlop check` tells that, too.
+            Err(error) if error.is_loss() => {
+                tracing::warn!(%error, digest = %blob.digest, "a blob is not copied");
                 return Ok(());
             }
             copied => copied?,

@@ -28,6 +28,8 @@ pub(super) enum Progress {
     Reached(FileContent, u64),
     /// It does not come. Whoever waits asks the store.
     Failed,
+    /// The store has other bytes under this digest.
+    Damaged,
 }
 
 impl Progress {
@@ -36,7 +38,7 @@ impl Progress {
         match self {
             Self::Begun => false,
             Self::Reached(_, length) => *length > offset,
-            Self::Failed => true,
+            Self::Failed | Self::Damaged => true,
         }
     }
 }
@@ -64,6 +66,8 @@ pub(super) struct Arrival {
     /// The file, which goes unless the content is kept.
     path: Option<PathBuf>,
     is_kept: bool,
+    /// Whether the store is to blame.
+    is_damaged: bool,
 }
 
 impl Arrival {
@@ -75,7 +79,7 @@ impl Arrival {
         room: u64,
         progress: Arc<watch::Sender<Progress>>,
     ) -> Self {
-        Self { cache, digest, size, room, progress, path: None, is_kept: false }
+        Self { cache, digest, size, room, progress, path: None, is_kept: false, is_damaged: false }
     }
 
     /// Writes what the store has into a new file, when the files have gone whose room it takes.
@@ -84,6 +88,7 @@ impl Arrival {
             Ok(()) => (self.cache.observe)(CacheEvent::Filled(self.size)),
             Err(Trouble::Disk(error)) => self.cache.trouble(&error),
             Err(Trouble::Damaged) => {
+                self.is_damaged = true;
                 let digest = self.digest;
                 tracing::error!(%digest, "the store has other bytes for a blob than its digest says");
             }
@@ -153,7 +158,10 @@ impl Arrival {
                 return Err(Trouble::Unwanted);
             }
             let offset = hasher.len();
-            let data = read_batch(content, offset, self.size).await.map_err(|_| Trouble::Store)?;
+            let data = read_batch(content, offset, self.size).await.map_err(|error| {
+                // A store may notice it by itself.
+                if error.kind() == ErrorKind::Damaged { Trouble::Damaged } else { Trouble::Store }
+            })?;
             let target = file.clone();
             let taken = blocking(move || {
                 if let Some(target) = target {
@@ -204,7 +212,8 @@ impl Drop for Arrival {
             return;
         }
         self.cache.state().give_up(&self.digest, self.room);
-        self.progress.send_replace(Progress::Failed);
+        let ended = if self.is_damaged { Progress::Damaged } else { Progress::Failed };
+        self.progress.send_replace(ended);
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::arrival::Progress;
 use super::shared::Shared;
-use crate::{Blobs, Content, Error, FileContent, Future};
+use crate::{Blobs, Content, Error, ErrorKind, FileContent, Future};
 
 /// Where content comes from that the cache does not have.
 pub(super) struct Origin {
@@ -85,7 +85,7 @@ impl CachedContent {
         Box::pin(async move {
             let is_here = match self.way() {
                 Way::File(_) => true,
-                Way::Arriving(progress) => reached(progress, offset).await.is_some(),
+                Way::Arriving(progress) => self.reached(progress, offset).await?.is_some(),
                 Way::Past => false,
             };
             if is_here { Ok(()) } else { self.stored().await?.begin(offset).await }
@@ -97,7 +97,7 @@ impl CachedContent {
             if offset >= self.size() || limit == 0 {
                 return Ok(Bytes::new());
             }
-            match self.read_here(offset, limit).await {
+            match self.read_here(offset, limit).await? {
                 Some(bytes) => Ok(bytes),
                 None => self.stored().await?.read(offset, limit).await,
             }
@@ -111,7 +111,7 @@ impl CachedContent {
                 Progress::Reached(file, length) => {
                     file.read_cached(offset, limit_to(limit, length.saturating_sub(offset)))
                 }
-                Progress::Begun | Progress::Failed => None,
+                Progress::Begun | Progress::Failed | Progress::Damaged => None,
             },
             Way::Past => None,
         }
@@ -126,19 +126,41 @@ impl CachedContent {
     }
 
     /// Reads from the cache's disk; nothing if that can not be.
-    async fn read_here(&self, offset: u64, limit: usize) -> Option<Bytes> {
-        let (file, length) = match self.way() {
-            Way::File(file) => (file, self.size()),
-            Way::Arriving(progress) => reached(progress, offset).await?,
-            Way::Past => return None,
+    async fn read_here(&self, offset: u64, limit: usize) -> Result<Option<Bytes>, Error> {
+        let found = match self.way() {
+            Way::File(file) => Some((file, self.size())),
+            Way::Arriving(progress) => self.reached(progress, offset).await?,
+            Way::Past => None,
         };
+        let Some((file, length)) = found else { return Ok(None) };
         match file.read(offset, limit_to(limit, length - offset)).await {
-            Ok(bytes) if !bytes.is_empty() => return Some(bytes),
+            Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
             Ok(_) => {}
             Err(error) => self.cache.trouble(&error),
         }
         self.cache.forget(&self.origin.digest).await;
-        None
+        Ok(None)
+    }
+
+    /// The file, and how much of it can be read, as soon as that is more than `offset` bytes. Nothing
+    /// if that will not be. [`ErrorKind::Damaged`] if the store has other bytes than it should: whoever
+    /// has read some of them must not be given the rest.
+    async fn reached(
+        &self,
+        mut progress: watch::Receiver<Progress>,
+        offset: u64,
+    ) -> Result<Option<(FileContent, u64)>, Error> {
+        let Ok(progress) = progress.wait_for(|progress| progress.is_past(offset)).await else {
+            return Ok(None);
+        };
+        match &*progress {
+            Progress::Reached(file, length) => Ok(Some((file.clone(), *length))),
+            Progress::Begun | Progress::Failed => Ok(None),
+            Progress::Damaged => {
+                let context = format!("read {}", self.origin.digest);
+                Err(Error::of(ErrorKind::Damaged, context, "the store has other bytes"))
+            }
+        }
     }
 
     fn way(&self) -> Way {
@@ -149,18 +171,6 @@ impl CachedContent {
     async fn stored(&self) -> Result<&Content, Error> {
         let open = async || Ok(self.origin.open().await?.part(self.start, self.length));
         self.stored.get_or_try_init(open).await
-    }
-}
-
-/// The file, and how much of it can be read, as soon as that is more than `offset` bytes. Nothing if
-/// that will not be.
-async fn reached(
-    mut progress: watch::Receiver<Progress>,
-    offset: u64,
-) -> Option<(FileContent, u64)> {
-    match &*progress.wait_for(|progress| progress.is_past(offset)).await.ok()? {
-        Progress::Reached(file, length) => Some((file.clone(), *length)),
-        Progress::Begun | Progress::Failed => None,
     }
 }
 

@@ -437,15 +437,19 @@ async fn trouble_with_the_disk_is_no_error() {
 async fn wrong_bytes_are_not_kept() {
     let machine = Machine::new();
     let server = machine.start(LARGE).await;
-    let digest = Digest::sha256(b"what was pushed");
-    let _ = server.blobs.put(&digest, Bytes::from_static(b"what came of it")).await.unwrap();
-    for round in 1..3 {
-        let damaged = server.pull(&digest, 15).await.unwrap_err();
-        assert_eq!(damaged.kind(), blobs::ErrorKind::Damaged, "{damaged}");
-        until(|| server.count(|event| matches!(event, CacheEvent::Holds(0, 0))) > round).await;
-        assert!(machine.files().is_empty() && machine.arriving().is_empty());
+    for size in [15, 1_000_000] {
+        let digest = Digest::sha256(format!("what was pushed: {size} bytes").as_bytes());
+        let _ = server.blobs.put(&digest, bytes_of(9, size).into()).await.unwrap();
+        server.results();
+        for round in 1..3 {
+            // Not even those that others have read already are followed by the rest.
+            let damaged = server.pull(&digest, size).await.unwrap_err();
+            assert_eq!(damaged.kind(), blobs::ErrorKind::Damaged, "{damaged}");
+            until(|| server.count(|event| matches!(event, CacheEvent::Holds(0, 0))) >= round).await;
+            assert!(machine.files().is_empty() && machine.arriving().is_empty());
+        }
+        assert_eq!(server.results(), [CacheResult::Miss, CacheResult::Miss]);
     }
-    assert_eq!(server.results(), [CacheResult::Miss, CacheResult::Miss]);
 }
 
 #[tokio::test]

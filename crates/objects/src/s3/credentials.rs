@@ -119,12 +119,16 @@ impl CredentialProvider for Lasting {
         if Instant::now() < last.until {
             return Ok(last.keys);
         }
-        let problem = match tokio::time::timeout(PATIENCE, self.source.get_credential()).await {
-            Ok(Ok(keys)) => {
+        // It goes on when nobody waits any more: what it brings is there for whoever asks next.
+        let source = Arc::clone(&self.source);
+        let asking = tokio::spawn(async move { source.get_credential().await });
+        let problem = match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(Ok(Ok(keys))) => {
                 self.keep(&keys, Instant::now());
                 return Ok(keys);
             }
-            Ok(Err(error)) => net::client::with_causes(&error),
+            Ok(Ok(Err(error))) => net::client::with_causes(&error),
+            Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {PATIENCE:?}"),
         };
         tracing::warn!(

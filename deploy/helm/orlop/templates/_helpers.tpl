@@ -49,7 +49,11 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | qu
 {{/* "true" if the facts are in a database that is said somewhere, else empty. */}}
 {{- define "orlop.database" -}}
 {{- $config := .Values.config.database | default dict -}}
-{{- if or .Values.existingSecret (hasKey $config "url") (hasKey .Values.secret "REGISTRY_DATABASE_URL") -}}
+{{- $named := false -}}
+{{- range .Values.extraEnv -}}
+{{- if eq .name "REGISTRY_DATABASE_URL" -}}{{- $named = true -}}{{- end -}}
+{{- end -}}
+{{- if or $named .Values.existingSecret (hasKey $config "url") (hasKey .Values.secret "REGISTRY_DATABASE_URL") -}}
 true
 {{- end -}}
 {{- end -}}

@@ -17,7 +17,8 @@ use crate::{Address, Error};
 const WRITTEN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint::text";
 
 /// How much of it a standby shows; NULL where there is none.
-const REPLAYED: &str = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint::text";
+const REPLAYED: &str = "SELECT CASE WHEN pg_is_in_recovery() \
+                        THEN (pg_last_wal_replay_lsn() - '0/0')::bigint::text END";
 
 /// A standby that takes longer is not waited for, and left alone for a while.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -72,6 +73,7 @@ impl Replica {
         if answer.is_none() {
             // Whether it is slow or away, the next ones do not wait for it.
             self.state().left_alone_until = Some(Instant::now() + PAUSE);
+            self.database.forget_idle();
             tracing::warn!(standby = %self.database.address, "a standby does not answer");
         }
         answer.flatten()

@@ -89,7 +89,12 @@ fn timeout(redis: &Section<'_>, key: &str) -> Result<Duration, ConfigError> {
 /// On if anything of it is set: `distribution` has no other switch.
 fn tls(tls: &Section<'_>) -> Result<Option<RedisTls>, ConfigError> {
     let path = |key: &str| Ok::<_, ConfigError>(tls.text(key)?.map(PathBuf::from));
-    let certificate = path("certificate")?.zip(path("key")?);
+    let certificate = match (path("certificate")?, path("key")?) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(tls.unfit("key", "is needed beside the certificate")),
+        (None, Some(_)) => return Err(tls.unfit("certificate", "is needed beside the key")),
+    };
     let authorities = tls.texts("rootcas")?.into_iter().map(PathBuf::from).collect::<Vec<_>>();
     let is_on = tls.is_on("enabled")? || certificate.is_some() || !authorities.is_empty();
     Ok(is_on.then_some(RedisTls { certificate, authorities }))

@@ -224,6 +224,8 @@ fn what_does_not_go_together_is_an_error() {
         ("auth: {none: , htpasswd: {realm: r, path: p}}", "auth.htpasswd"),
         ("auth: {ldap: {}}", "auth.ldap"),
         ("database: {url: 'postgres://h/d', replica: 'postgres://i/d'}", "database.replica"),
+        ("redis: {addrs: ['h:1'], tls: {certificate: /c}}", "redis.tls.key"),
+        ("redis: {addrs: ['h:1'], tls: {key: /k}}", "redis.tls.certificate"),
         ("storage: {filesytem: {}}", "storage.filesytem"),
         ("storage: {filesystem: {}, inmemory: }", "storage.inmemory"),
         ("storage: {s3: {region: r, bucket: b}, s3aws: {region: r, bucket: b}}", "storage.s3aws"),
