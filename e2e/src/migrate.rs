@@ -170,7 +170,7 @@ fn command_line(stage: &Stage) -> Result<()> {
     let text = said_of("export", Some("--dry-run"))?;
     ensure!(text.contains("would write 0 links, would remove 0"), "{text}");
     let text = said_of("export", None)?;
-    ensure!(text.contains("registry:2 can serve this folder now"), "{text}");
+    ensure!(text.contains("registry:2 can serve this store now"), "{text}");
     let text = said_of("export", None)?;
     ensure!(text.contains("already exported"), "{text}");
 

@@ -86,8 +86,9 @@ impl Registry {
         if !dry_run {
             self.set_adoption_state(State::Exporting).await?;
         }
-        self.relocate(dry_run, &progress.copied).await?;
+        let lost = self.relocate(dry_run, &progress.copied).await?;
         let mut notes = self.note_unknown(links).await?;
+        notes.extend(lost);
         let mut findings = self.findings_by_place().await?;
         let total = self.metadata().read(&(), |tx, ()| Box::pin(repositories::count(tx))).await;
         progress.expected.store(total.map_err(Error::from)?, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metadata::Durability;
+use metadata::adoption::Finding;
 use metadata::blobs::Blob;
 use tokio::task::JoinSet;
 
@@ -16,9 +17,15 @@ const PAGE: u64 = 500;
 const PARALLEL: usize = 4;
 
 impl Registry {
-    /// Brings everything to the layout's keys; with `dry_run` it is only counted. Nobody else may
-    /// use the store meanwhile. What was cut short goes on when it is done again.
-    pub(crate) async fn relocate(&self, dry_run: bool, copied: &AtomicU64) -> Result<(), Error> {
+    /// Brings everything to the layout's keys; with `dry_run` it is only counted. Returns what was
+    /// lost before, and stays where it is. Nobody else may use the store meanwhile. What was cut
+    /// short goes on when it is done again.
+    pub(crate) async fn relocate(
+        &self,
+        dry_run: bool,
+        copied: &AtomicU64,
+    ) -> Result<Vec<Finding>, Error> {
+        let mut lost = Vec::new();
         let mut last = String::new();
         let mut running = JoinSet::new();
         loop {
@@ -28,33 +35,31 @@ impl Registry {
                 .await?;
             let Some(location) = page.last().and_then(|blob| blob.location.clone()) else { break };
             last = location;
-            copied.fetch_add(page.len() as u64, Ordering::Relaxed);
             if dry_run {
+                copied.fetch_add(page.len() as u64, Ordering::Relaxed);
                 continue;
             }
             for blob in page {
-                if running.len() >= PARALLEL
-                    && let Some(done) = running.join_next().await
-                {
-                    done.unwrap_or(Err(Error::Interrupted))?;
+                if running.len() >= PARALLEL {
+                    lost.extend(next(&mut running, copied).await?);
                 }
                 let registry = self.clone();
                 running.spawn(async move { registry.relocate_blob(blob).await });
             }
         }
-        while let Some(done) = running.join_next().await {
-            done.unwrap_or(Err(Error::Interrupted))?;
+        while !running.is_empty() {
+            lost.extend(next(&mut running, copied).await?);
         }
-        Ok(())
+        Ok(lost)
     }
 
-    async fn relocate_blob(&self, blob: Blob) -> Result<(), Error> {
-        let Some(location) = &blob.location else { return Ok(()) };
+    /// Says what is wrong with a blob that can not be copied.
+    async fn relocate_blob(&self, blob: Blob) -> Result<Option<Finding>, Error> {
+        let Some(location) = &blob.location else { return Ok(None) };
         match self.blobs().copy_to_layout(&blob.digest, location, blob.size).await {
-            // It was lost before: `orlop check` tells that, too.
             Err(error) if error.is_loss() => {
-                tracing::warn!(%error, digest = %blob.digest, "a blob is not copied");
-                return Ok(());
+                let problem = format!("registry:2 will not find it: {error}");
+                return Ok(Some(Finding { place: blob.digest.to_string(), problem }));
             }
             copied => copied?,
         }
@@ -64,6 +69,17 @@ impl Registry {
             })
             .await?;
         self.discard(location).await;
-        Ok(())
+        Ok(None)
     }
+}
+
+/// What came of the copy that ends next.
+async fn next(
+    running: &mut JoinSet<Result<Option<Finding>, Error>>,
+    copied: &AtomicU64,
+) -> Result<Option<Finding>, Error> {
+    let Some(done) = running.join_next().await else { return Ok(None) };
+    let lost = done.unwrap_or(Err(Error::Interrupted))?;
+    copied.fetch_add(u64::from(lost.is_none()), Ordering::Relaxed);
+    Ok(lost)
 }

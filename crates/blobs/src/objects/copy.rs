@@ -28,6 +28,10 @@ pub(super) async fn copy(
         let bytes = read(&content, 0, size).await?;
         return objects.put(to, bytes).await.map_err(writing);
     }
+    // What a copy has left that was killed.
+    for left in objects.attempts(to).await? {
+        objects.abort(&left.key, &left.name).await.map_err(writing)?;
+    }
     let attempt = objects.begin(to).await.map_err(writing)?;
     let copied = async {
         let (mut parts, mut offset) = (Vec::new(), 0);
