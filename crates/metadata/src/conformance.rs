@@ -4,6 +4,7 @@
 //! does, and checks what a user would notice.
 
 mod adoption;
+mod concurrency;
 mod replicas;
 
 use std::collections::BTreeSet;
@@ -16,8 +17,8 @@ use crate::blobs::NewBlob;
 use crate::manifests::{NewManifest, ReferenceKind};
 use crate::uploads::{Turn, Upload};
 use crate::{
-    Durability, Error, ErrorKind, Metadata, Tx, blobs, garbage, journal, manifests, repositories,
-    settings, tags, uploads,
+    Durability, Error, ErrorKind, Lock, Metadata, Tx, blobs, garbage, journal, manifests,
+    repositories, settings, tags, uploads,
 };
 
 type Outcome = Result<(), Box<dyn StdError + Send + Sync>>;
@@ -43,10 +44,7 @@ pub async fn run(metadata: &Metadata) -> Outcome {
     keeps_a_journal(metadata).await?;
     adoption::run(metadata).await?;
     replicas::run(metadata).await?;
-    compares_and_sets_once(metadata).await?;
-    pushes_one_blob_at_once(metadata).await?;
-    creates_one_repository_at_once(metadata).await?;
-    never_deletes_what_is_tagged_meanwhile(metadata).await?;
+    concurrency::run(metadata).await?;
     metadata.ping().await?;
     Ok(())
 }
@@ -488,98 +486,6 @@ async fn keeps_a_journal(metadata: &Metadata) -> Outcome {
     ensure(all == 1, "all is forgotten")
 }
 
-async fn compares_and_sets_once(metadata: &Metadata) -> Outcome {
-    let start = push_manifest(metadata, "cas", b"start", &["t"], None).await?;
-    let mut tasks = Vec::new();
-    for client in 0..16_u8 {
-        let metadata = metadata.clone();
-        tasks.push(tokio::spawn(async move {
-            let content = vec![client; 3];
-            let input = (name("cas")?, start, content);
-            let moved = write(&metadata, input, |tx, (name, start, content)| {
-                Box::pin(async move {
-                    let tag = Reference::Tag(tag("t")?);
-                    let now = manifests::find(tx, name, &tag).await?.map(|found| found.digest);
-                    if now != Some(*start) {
-                        return Ok(false);
-                    }
-                    put_manifest(tx, name, content, &[self::tag("t")?], None).await?;
-                    Ok(true)
-                })
-            })
-            .await?;
-            Ok::<_, Box<dyn StdError + Send + Sync>>(moved)
-        }));
-    }
-    let mut winners = 0;
-    for task in tasks {
-        winners += usize::from(task.await??);
-    }
-    ensure(winners == 1, "exactly one compare-and-set succeeds")
-}
-
-async fn pushes_one_blob_at_once(metadata: &Metadata) -> Outcome {
-    let tasks = (0..16).map(|client| {
-        let metadata = metadata.clone();
-        tokio::spawn(async move {
-            push_blob(&metadata, &format!("same/{}", client % 4), new_blob(b"same layer")).await
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await??;
-    }
-    for client in 0..4 {
-        let digest = Digest::sha256(b"same layer");
-        let found = find_blob(metadata, &format!("same/{client}"), &digest).await?;
-        ensure(found.is_some(), "every pusher has it")?;
-    }
-    Ok(())
-}
-
-async fn creates_one_repository_at_once(metadata: &Metadata) -> Outcome {
-    let tasks = (0..16).map(|_| {
-        let metadata = metadata.clone();
-        tokio::spawn(async move {
-            let name = name("one-of-many")?;
-            let id = write(&metadata, name, |tx, name| Box::pin(repositories::ensure(tx, name, 1)))
-                .await?;
-            Ok::<_, Box<dyn StdError + Send + Sync>>(id)
-        })
-    });
-    let mut ids = Vec::new();
-    for task in tasks.collect::<Vec<_>>() {
-        ids.push(task.await??);
-    }
-    ensure(ids.windows(2).all(|pair| pair.first() == pair.last()), "all see one id")
-}
-
-/// Some tag a manifest while others delete it. Whatever the order: no tag leads nowhere, and the
-/// repository is listed exactly if it has a manifest.
-async fn never_deletes_what_is_tagged_meanwhile(metadata: &Metadata) -> Outcome {
-    for round in 0..10_u8 {
-        let repository = format!("race/{round}");
-        let digest = push_manifest(metadata, &repository, b"raced", &[], None).await?;
-        let (deleting, tagging) = (metadata.clone(), metadata.clone());
-        let (to_delete, to_tag) = (repository.clone(), repository.clone());
-        let delete =
-            tokio::spawn(async move { delete_manifest(&deleting, &to_delete, digest).await });
-        let tag =
-            tokio::spawn(
-                async move { push_manifest(&tagging, &to_tag, b"raced", &["t"], None).await },
-            );
-        delete.await??;
-        tag.await??;
-        let by_tag = find_manifest(metadata, &repository, "t").await?;
-        let by_digest = find_manifest(metadata, &repository, &digest.to_string()).await?;
-        ensure(by_tag.is_some() == by_digest.is_some(), "tag and manifest go together")?;
-        let listed = metadata
-            .read(&name(&repository)?, |tx, name| Box::pin(repositories::is_listed(tx, name)))
-            .await?;
-        ensure(listed == by_digest.is_some(), "listed if there is a manifest")?;
-    }
-    Ok(())
-}
-
 async fn put_manifest(
     tx: &mut Tx,
     name: &RepositoryName,
@@ -619,14 +525,16 @@ async fn push_manifest(
 ) -> Result<Digest, Box<dyn StdError + Send + Sync>> {
     let tags = tags.iter().map(|text| tag(text)).collect::<Result<Vec<_>, _>>()?;
     let input = (name(repository)?, content.to_vec(), tags, subject);
-    Ok(write(metadata, input, |tx, (name, content, tags, subject)| {
+    let lock = Lock::shared(&input.0);
+    Ok(write_locked(metadata, lock, input, |tx, (name, content, tags, subject)| {
         Box::pin(put_manifest(tx, name, content, tags, *subject))
     })
     .await?)
 }
 
 async fn push_blob(metadata: &Metadata, repository: &str, blob: NewBlob) -> Outcome {
-    write(metadata, (name(repository)?, blob), |tx, (name, blob)| {
+    let input = (name(repository)?, blob);
+    write_locked(metadata, Lock::shared(&input.0), input, |tx, (name, blob)| {
         Box::pin(async move {
             let repository = repositories::ensure(tx, name, 1).await?;
             let blob = blobs::record(tx, blob, 1).await?.id;
@@ -665,7 +573,8 @@ async fn delete_manifest(
     repository: &str,
     digest: Digest,
 ) -> Result<bool, Box<dyn StdError + Send + Sync>> {
-    Ok(write(metadata, (name(repository)?, digest), |tx, (name, digest)| {
+    let input = (name(repository)?, digest);
+    Ok(write_locked(metadata, Lock::exclusive(&input.0), input, |tx, (name, digest)| {
         Box::pin(async move {
             match repositories::find(tx, name).await? {
                 Some(id) => manifests::delete(tx, id, digest).await,
@@ -681,7 +590,8 @@ async fn delete_tag(
     repository: &str,
     text: &str,
 ) -> Result<bool, Box<dyn StdError + Send + Sync>> {
-    Ok(write(metadata, (name(repository)?, tag(text)?), |tx, (name, tag)| {
+    let input = (name(repository)?, tag(text)?);
+    Ok(write_locked(metadata, Lock::exclusive(&input.0), input, |tx, (name, tag)| {
         Box::pin(async move {
             match repositories::find(tx, name).await? {
                 Some(id) => tags::delete(tx, id, tag).await,
@@ -700,6 +610,21 @@ where
     F: for<'t> Fn(&'t mut Tx, &'t I) -> crate::TxFuture<'t, T, Error> + Send + Sync + 'static,
 {
     metadata.write(Durability::Power, input, function).await
+}
+
+/// The same with a lock, as what is done often.
+async fn write_locked<I, T, F>(
+    metadata: &Metadata,
+    lock: Lock,
+    input: I,
+    function: F,
+) -> Result<T, Error>
+where
+    I: Send + Sync + 'static,
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut Tx, &'t I) -> crate::TxFuture<'t, T, Error> + Send + Sync + 'static,
+{
+    metadata.write_locked(Durability::Power, lock, input, function).await
 }
 
 fn new_blob(content: &[u8]) -> NewBlob {

@@ -36,6 +36,6 @@ pub mod uploads;
 pub use copy::CopyProgress;
 pub use error::{Error, ErrorKind};
 pub(crate) use sql::size as sql_size;
-pub use sql::{Address, Durability, Metadata, Presence, Retry, Role, Tx, TxFuture};
+pub use sql::{Address, Durability, Lock, Metadata, Presence, Retry, Role, Tx, TxFuture};
 pub(crate) use sql::{Row, Value};
 pub use status::Status;

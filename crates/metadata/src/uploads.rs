@@ -7,7 +7,7 @@
 use oci::RepositoryName;
 
 use crate::repositories::RepositoryId;
-use crate::{Error, Tx, leases};
+use crate::{Error, ErrorKind, Tx, leases};
 
 /// An upload session as it was last saved.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -68,10 +68,10 @@ pub async fn take(
     repository: Option<&RepositoryName>,
     turn: &Turn,
 ) -> Result<Option<Taken>, Error> {
-    let sql = "SELECT u.received, u.hash_state, u.store_state, u.store_id, u.holder, r.name \
-               FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
+    let sql = "SELECT u.received, u.hash_state, u.store_state, u.store_id, u.holder, u.turn, \
+               r.name FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
     let Some(row) = tx.query_one(sql, &[id.into()]).await? else { return Ok(None) };
-    let (holder, name) = (row.text(4)?, row.text(5)?);
+    let (holder, number, name) = (row.text(4)?, row.integer(5)?, row.text(6)?);
     if repository.is_some_and(|repository| repository.as_str() != name) {
         return Ok(None);
     }
@@ -80,8 +80,18 @@ pub async fn take(
     if is_other && leases::is_held(tx, &holder).await? {
         return Ok(Some(Taken::Busy));
     }
-    let sql = "UPDATE uploads SET holder = $2, turn = $3 WHERE id = $1";
-    tx.execute(sql, &[id.into(), turn.holder.as_str().into(), turn.number.into()]).await?;
+    let sql = "UPDATE uploads SET holder = $2, turn = $3 \
+               WHERE id = $1 AND holder = $4 AND turn = $5";
+    let parameters = [
+        id.into(),
+        turn.holder.as_str().into(),
+        turn.number.into(),
+        holder.as_str().into(),
+        number.into(),
+    ];
+    if tx.execute(sql, &parameters).await? == 0 {
+        return Err(Error::new(ErrorKind::Conflict, "somebody else has taken the upload"));
+    }
     let upload = read(&row)?;
     Ok(Some(if holder.is_empty() { Taken::Free(upload) } else { Taken::Abandoned(upload) }))
 }

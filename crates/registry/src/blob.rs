@@ -3,7 +3,7 @@
 use blobs::{ErrorKind, Stored, UploadId};
 use metadata::blobs::Blob;
 use metadata::uploads::{self, Turn};
-use metadata::{Durability, repositories};
+use metadata::{Durability, Lock, repositories};
 use oci::{Algorithm, Digest, Hashed, Hasher, RepositoryName};
 
 use crate::receive::{Chunks, Received, Receiver};
@@ -180,8 +180,9 @@ impl Registry {
         };
         let recorded = self
             .metadata()
-            .write(
+            .write_locked(
                 Durability::Power,
+                Lock::shared(repository),
                 (repository.clone(), blob, session),
                 |tx, (repository, blob, session)| {
                     Box::pin(async move {

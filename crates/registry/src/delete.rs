@@ -2,7 +2,7 @@
 //!
 //! What is deleted is unreachable at once. The bytes stay: other repositories may serve them.
 
-use metadata::{Durability, manifests, repositories, tags};
+use metadata::{Durability, Lock, manifests, repositories, tags};
 use oci::{Digest, Reference, RepositoryName};
 
 use crate::manifest::{Precondition, check_preconditions};
@@ -19,27 +19,33 @@ impl Registry {
     ) -> Result<(), Error> {
         self.check_deletes()?;
         self.ensure_adopted(repository).await?;
+        let lock = Lock::exclusive(repository);
         let input = (repository.clone(), reference.clone(), preconditions);
         self.metadata()
-            .write(Durability::Power, input, |tx, (repository, reference, preconditions)| {
-                Box::pin(async move {
-                    check_preconditions(tx, repository, reference, preconditions).await?;
-                    let deleted = match (repositories::find(tx, repository).await?, reference) {
-                        (None, _) => false,
-                        (Some(id), Reference::Tag(tag)) => tags::delete(tx, id, tag).await?,
-                        (Some(id), Reference::Digest(digest)) => {
-                            manifests::delete(tx, id, digest).await?
+            .write_locked(
+                Durability::Power,
+                lock,
+                input,
+                |tx, (repository, reference, preconditions)| {
+                    Box::pin(async move {
+                        check_preconditions(tx, repository, reference, preconditions).await?;
+                        let deleted = match (repositories::find(tx, repository).await?, reference) {
+                            (None, _) => false,
+                            (Some(id), Reference::Tag(tag)) => tags::delete(tx, id, tag).await?,
+                            (Some(id), Reference::Digest(digest)) => {
+                                manifests::delete(tx, id, digest).await?
+                            }
+                        };
+                        if deleted {
+                            return Ok(());
                         }
-                    };
-                    if deleted {
-                        return Ok(());
-                    }
-                    Err(Error::ManifestUnknown {
-                        repository: repository.clone(),
-                        reference: reference.clone(),
+                        Err(Error::ManifestUnknown {
+                            repository: repository.clone(),
+                            reference: reference.clone(),
+                        })
                     })
-                })
-            })
+                },
+            )
             .await
     }
 
@@ -51,9 +57,10 @@ impl Registry {
     ) -> Result<(), Error> {
         self.check_deletes()?;
         self.ensure_adopted(repository).await?;
+        let lock = Lock::exclusive(repository);
         let input = (repository.clone(), *digest);
         self.metadata()
-            .write(Durability::Power, input, |tx, (repository, digest)| {
+            .write_locked(Durability::Power, lock, input, |tx, (repository, digest)| {
                 Box::pin(async move {
                     let deleted = match repositories::find(tx, repository).await? {
                         Some(id) => metadata::blobs::unlink(tx, id, digest).await?,

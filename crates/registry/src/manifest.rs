@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use metadata::manifests::{NewManifest, ReferenceKind};
-use metadata::{Durability, Tx, repositories, tags};
+use metadata::{Durability, Lock, Tx, repositories, tags};
 use oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 use crate::rules::{Class, Config, check_class};
@@ -118,9 +118,12 @@ impl Registry {
             subject: accepted.manifest.subject,
             tags: accepted.tags.clone(),
         };
+        let lock = lock(&accepted.push);
         let written = self
             .metadata()
-            .write(Durability::Power, accepted, |tx, accepted| Box::pin(write_down(tx, accepted)))
+            .write_locked(Durability::Power, lock, accepted, |tx, accepted| {
+                Box::pin(write_down(tx, accepted))
+            })
             .await;
         // Whether it was written down or not: it waits for a sync.
         self.shared.journal.count(stored.unsynced.as_ref());
@@ -261,6 +264,15 @@ pub(crate) async fn check_preconditions(
         Ok(())
     } else {
         Err(Error::PreconditionFailed { current })
+    }
+}
+
+/// A push may depend on what is not there, or not any more; the others only add.
+fn lock(push: &ManifestPush) -> Lock {
+    if push.preconditions.is_empty() {
+        Lock::shared(&push.repository)
+    } else {
+        Lock::exclusive(&push.repository)
     }
 }
 

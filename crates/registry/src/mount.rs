@@ -1,6 +1,6 @@
 //! Mount: a repository serves a blob that another one has, without an upload.
 
-use metadata::{Durability, repositories};
+use metadata::{Durability, Lock, repositories};
 use oci::{Digest, RepositoryName};
 
 use crate::{Error, Registry, clock};
@@ -36,10 +36,12 @@ impl Registry {
             Err(error) => return Err(error),
         }
         self.ensure_adopted(repository).await?;
+        // Whether the source loses the blob before that or after makes no difference.
+        let lock = Lock::shared(repository);
         let input = (repository.clone(), source, *digest);
         let mounted = self
             .metadata()
-            .write(Durability::Power, input, |tx, (repository, source, digest)| {
+            .write_locked(Durability::Power, lock, input, |tx, (repository, source, digest)| {
                 Box::pin(async move {
                     let served = match repositories::find(tx, source).await? {
                         Some(source) => metadata::blobs::is_served(tx, source, digest).await?,

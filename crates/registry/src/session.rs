@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use blobs::UploadId;
 use metadata::uploads::{self, Taken, Turn};
-use metadata::{Durability, Tx, repositories};
+use metadata::{Durability, Lock, Tx, repositories};
 use oci::{Digest, Hasher, RepositoryName};
 use tokio::time::{Instant, sleep};
 
@@ -148,7 +148,9 @@ impl Session {
         let answer = self
             .registry
             .metadata()
-            .write(Durability::Process, wish, |tx, wish| Box::pin(take_or_begin(tx, wish)))
+            .write_locked(Durability::Process, self.lock(), wish, |tx, wish| {
+                Box::pin(take_or_begin(tx, wish))
+            })
             .await?;
         self.is_taken = !matches!(answer, Answer::None | Answer::Taken(Taken::Busy));
         let (saved, abandoned) = match answer {
@@ -203,7 +205,7 @@ impl Session {
         let input = (self.id.clone(), self.turn.clone(), self.abandoned.is_some());
         self.registry
             .metadata()
-            .write(Durability::Process, input, |tx, (id, turn, unsure)| {
+            .write_locked(Durability::Process, self.lock(), input, |tx, (id, turn, unsure)| {
                 Box::pin(uploads::give_back(tx, id, turn, *unsure))
             })
             .await?;
@@ -276,14 +278,19 @@ impl Session {
             let input = (self.repository.clone(), self.id.clone(), state.clone());
             self.registry
                 .metadata()
-                .write(Durability::Process, input, |tx, (repository, id, state)| {
-                    Box::pin(async move {
-                        let now = clock::now();
-                        let repository = repositories::ensure(tx, repository, now).await?;
-                        uploads::begin(tx, repository, id, state, now).await?;
-                        Ok::<_, metadata::Error>(true)
-                    })
-                })
+                .write_locked(
+                    Durability::Process,
+                    self.lock(),
+                    input,
+                    |tx, (repository, id, state)| {
+                        Box::pin(async move {
+                            let now = clock::now();
+                            let repository = repositories::ensure(tx, repository, now).await?;
+                            uploads::begin(tx, repository, id, state, now).await?;
+                            Ok::<_, metadata::Error>(true)
+                        })
+                    },
+                )
                 .await?
         } else {
             let input = (self.row(), state.clone(), keep);
@@ -294,7 +301,7 @@ impl Session {
                 if is_shared && !keep { Durability::Power } else { Durability::Process };
             self.registry
                 .metadata()
-                .write(durability, input, |tx, ((id, turn), state, keep)| {
+                .write_locked(durability, self.lock(), input, |tx, ((id, turn), state, keep)| {
                     Box::pin(uploads::save(tx, id, state, turn, *keep, clock::now()))
                 })
                 .await?
@@ -317,7 +324,7 @@ impl Session {
         let deleted = self
             .registry
             .metadata()
-            .write(Durability::Process, self.row(), |tx, (id, turn)| {
+            .write_locked(Durability::Process, self.lock(), self.row(), |tx, (id, turn)| {
                 Box::pin(uploads::delete(tx, id, turn))
             })
             .await?;
@@ -343,6 +350,11 @@ impl Session {
     /// Which row is this request's.
     fn row(&self) -> (String, Turn) {
         (self.id.clone(), self.turn.clone())
+    }
+
+    /// What is written of it is a statement that counts only if the row is still as it was read.
+    fn lock(&self) -> Lock {
+        Lock::shared(&self.repository)
     }
 
     /// What the store calls its upload.

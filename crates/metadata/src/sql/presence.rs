@@ -4,7 +4,7 @@
 //! run beside servers holds it alone. The lock goes with the connection that holds it. So that a
 //! server that has lost this connection can not go on as if nothing had happened, each such
 //! command leaves a mark in the database, and every write of a server looks whether the mark is
-//! the one that it knows.
+//! the one that it knows. It keeps the mark from being changed until it has ended.
 //!
 //! A SQLite database has one user, who locks its folder.
 
@@ -103,7 +103,13 @@ impl Metadata {
         if role == Role::Alone {
             let mark = Uuid::now_v7().to_string();
             self.write(Durability::Power, mark, |tx, mark| {
-                Box::pin(settings::set(tx, settings::USED_ALONE, mark))
+                Box::pin(async move {
+                    // Waits for the end of all writes that have seen the mark before it.
+                    if tx.is_postgres() {
+                        tx.statement("LOCK TABLE settings IN ACCESS EXCLUSIVE MODE").await?;
+                    }
+                    settings::set(tx, settings::USED_ALONE, mark).await
+                })
             })
             .await?;
         }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blobs::links::Repositories;
 use metadata::adoption::{self, Finding};
 use metadata::repositories::{self, RepositoryId};
-use metadata::{Durability, Tx, settings};
+use metadata::{Durability, Lock, Tx, settings};
 use oci::RepositoryName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -485,8 +485,11 @@ impl Registry {
     }
 
     async fn write_part(&self, part: Part) -> Result<(), Error> {
+        let lock = Lock::exclusive(&part.name);
         self.metadata()
-            .write(Durability::Process, part, |tx, part| Box::pin(write_down(tx, part)))
+            .write_locked(Durability::Process, lock, part, |tx, part| {
+                Box::pin(write_down(tx, part))
+            })
             .await
     }
 

@@ -106,14 +106,14 @@ impl Connection {
         ran.map_err(|error| self.failed(error))
     }
 
-    /// Runs statements, one of which has one row.
+    /// Runs statements, the last of which has one row.
     pub(in crate::sql) async fn simple_row(&mut self, sql: &str) -> Result<SimpleQueryRow, Error> {
         let answers = self.client.simple_query(sql).await.map_err(|error| self.failed(error))?;
-        let row = answers.into_iter().find_map(|answer| match answer {
+        let rows = answers.into_iter().filter_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        row.ok_or_else(|| Error::new(ErrorKind::Other, "PostgreSQL answered without a row"))
+        rows.last().ok_or_else(|| Error::new(ErrorKind::Other, "PostgreSQL answered without a row"))
     }
 
     async fn begin(&mut self) -> Result<(), tokio_postgres::Error> {

@@ -1,7 +1,8 @@
-//! PostgreSQL: transactions at SERIALIZABLE, run again when they lose against others.
+//! PostgreSQL: transactions at SERIALIZABLE, run again when they lose against others; or at READ
+//! COMMITTED with a [lock](super::Lock).
 //!
-//! The isolation level makes every transaction function correct as written: if two of them
-//! together would do what neither alone could, one is told to run again.
+//! SERIALIZABLE makes a transaction function correct as written: if two of them together would do
+//! what neither alone could, one is told to run again. Those that are frequent have a lock.
 //!
 //! A connection that breaks is replaced, and what ran on it is run again. Only a `COMMIT` whose
 //! answer was lost is different: it may have happened. Then the server is asked about the
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::{Durability, Tx, TxFuture};
+use super::{Durability, Terms, Tx, TxFuture};
 use crate::{Error, ErrorKind};
 pub use address::Address;
 pub(super) use connection::Connection;
@@ -46,6 +47,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same when a program starts: the server may be starting, too.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What holds for a connection: nobody waits for longer for the locks of a program that has stopped
+/// in the middle of a transaction.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s'";
 
 /// The first wait for a server that is away, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -197,6 +202,7 @@ impl Database {
             );
             return Err(Error::new(ErrorKind::Other, message));
         }
+        client.batch_execute(SESSION).await?;
         Ok(Connection::new(client, None))
     }
 
@@ -274,7 +280,7 @@ impl Database {
 
     pub(super) async fn write<I, T, E, F>(
         &self,
-        durability: Durability,
+        terms: Terms,
         input: &I,
         function: &F,
     ) -> Result<T, E>
@@ -285,7 +291,7 @@ impl Database {
     {
         let mut retries = Retries::begin();
         loop {
-            let attempt = self.attempt(durability, input, function).await;
+            let attempt = self.attempt(terms, input, function).await;
             self.staleness.note_write();
             match attempt {
                 Attempt::Done(result) => return result,
@@ -299,12 +305,7 @@ impl Database {
         }
     }
 
-    async fn attempt<I, T, E, F>(
-        &self,
-        durability: Durability,
-        input: &I,
-        function: &F,
-    ) -> Attempt<T, E>
+    async fn attempt<I, T, E, F>(&self, terms: Terms, input: &I, function: &F) -> Attempt<T, E>
     where
         E: From<Error>,
         F: for<'t> Fn(&'t mut Tx, &'t I) -> TxFuture<'t, T, E>,
@@ -313,7 +314,7 @@ impl Database {
             Ok(tx) => tx,
             Err(error) => return Attempt::Done(Err(error.into())),
         };
-        let id = match self.begin(&mut tx, durability).await {
+        let id = match self.begin(&mut tx, terms).await {
             Ok(id) => id,
             Err(error) => return self.failed(tx, error.into()).await,
         };
@@ -344,24 +345,31 @@ impl Database {
     }
 
     /// Begins to write: the transaction's number.
-    async fn begin(&self, tx: &mut Tx, durability: Durability) -> Result<String, Error> {
+    async fn begin(&self, tx: &mut Tx, terms: Terms) -> Result<String, Error> {
         let super::Connection::Postgres(connection) = &mut tx.connection else {
             return Err(Error::new(ErrorKind::Other, "not a connection to PostgreSQL"));
         };
         let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let begin = match durability {
-            Durability::Power => "BEGIN ISOLATION LEVEL SERIALIZABLE;",
-            Durability::Process => {
-                "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL synchronous_commit = off;"
-            }
-        };
+        let mut begin = String::from(match terms.lock {
+            Some(_) => "BEGIN ISOLATION LEVEL READ COMMITTED",
+            None => "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        });
+        if terms.durability == Durability::Process {
+            begin += "; SET LOCAL synchronous_commit = off";
+        }
+        if let Some(lock) = terms.lock {
+            begin += "; ";
+            begin += &lock.statement();
+        }
         let Some(fence) = fence else {
-            let row =
-                connection.simple_row(&format!("{begin} SELECT pg_current_xact_id()")).await?;
+            begin += "; SELECT pg_current_xact_id()";
+            let row = connection.simple_row(&begin).await?;
             return Ok(row.get(0).unwrap_or_default().to_owned());
         };
-        let look = super::presence::LOOK;
-        let begin = format!("{begin} SELECT pg_current_xact_id(), ({look})");
+        // What is seen must be what there is once the table can be read, not before that.
+        begin += "; LOCK TABLE settings IN ACCESS SHARE MODE; SELECT pg_current_xact_id(), (";
+        begin += super::presence::LOOK;
+        begin += ")";
         let row = connection.simple_row(&begin).await?;
         if row.get(1).unwrap_or_default() != fence || self.is_fenced.load(Ordering::Relaxed) {
             return Err(super::presence::fenced());

@@ -1,6 +1,6 @@
 //! What the store has already becomes part of another repository.
 
-use metadata::{Durability, repositories};
+use metadata::{Durability, Lock, repositories};
 use oci::{Descriptor, Digest, RepositoryName};
 
 use crate::transfer::{Stop, check_size};
@@ -36,8 +36,9 @@ impl Registry {
         if served > 0 {
             self.ensure_adopted(repository).await?;
             self.metadata()
-                .write(
+                .write_locked(
                     Durability::Power,
+                    Lock::shared(repository),
                     (repository.clone(), stored),
                     |tx, (repository, stored)| {
                         Box::pin(async move {
