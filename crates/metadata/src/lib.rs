@@ -37,5 +37,5 @@ pub use copy::CopyProgress;
 pub use error::{Error, ErrorKind};
 pub(crate) use sql::size as sql_size;
 pub use sql::{Address, Durability, Lock, Metadata, Presence, Retry, Role, Tx, TxFuture};
-pub(crate) use sql::{Row, Value};
+pub(crate) use sql::{Query, Row, Value};
 pub use status::Status;

@@ -1,6 +1,6 @@
 //! Manifests: what a repository's tags and digests lead to.
 
-use oci::{Digest, Reference, RepositoryName};
+use oci::{Algorithm, Digest, Reference, RepositoryName};
 
 use crate::blobs::{Blob, BlobId};
 use crate::repositories::{self, RepositoryId};
@@ -129,6 +129,34 @@ pub async fn exists(tx: &mut Tx, repository: RepositoryId, digest: &Digest) -> R
     Ok(find_id(tx, repository, digest).await?.is_some())
 }
 
+/// Which of `wanted` the repository has not: manifests, where it is a child, or else blobs.
+pub async fn missing(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    wanted: &[(Digest, ReferenceKind)],
+) -> Result<Vec<Digest>, Error> {
+    let queries = wanted.iter().map(|(digest, kind)| {
+        let sql = match (kind, digest.algorithm()) {
+            (ReferenceKind::Child, _) => {
+                "SELECT 1 FROM repositories r JOIN manifests m ON m.repository_id = r.id \
+                 WHERE r.name = $1 AND m.digest = $2"
+            }
+            (_, Algorithm::Sha256) => {
+                "SELECT 1 FROM repositories r, blobs b, repository_blobs rb WHERE r.name = $1 \
+                 AND b.digest = $2 AND rb.repository_id = r.id AND rb.blob_id = b.id"
+            }
+            (_, Algorithm::Sha512) => {
+                "SELECT 1 FROM repositories r, blobs b, repository_blobs rb WHERE r.name = $1 \
+                 AND b.sha512 = $2 AND rb.repository_id = r.id AND rb.blob_id = b.id"
+            }
+        };
+        (sql, vec![repository.as_str().into(), digest.into()])
+    });
+    let found = tx.query_all(&queries.collect::<Vec<_>>()).await?;
+    let found = wanted.iter().zip(found).filter(|(_, rows)| rows.is_empty());
+    Ok(found.map(|((digest, _), _)| *digest).collect())
+}
+
 /// The identity of the manifest that the repository calls `digest`.
 pub async fn find_id(
     tx: &mut Tx,
@@ -167,12 +195,14 @@ pub async fn put(
         Some(row) => row.integer(0)?,
         None => return Err(Error::new(ErrorKind::Other, "the new manifest has no id")),
     };
-    for (digest, kind) in &manifest.references {
-        let sql = "INSERT INTO manifest_references (manifest_id, digest, kind) VALUES ($1, $2, $3) \
-                   ON CONFLICT (manifest_id, digest, kind) DO NOTHING";
-        tx.execute(sql, &[id.into(), digest.into(), kind.code().into()]).await?;
-    }
-    repositories::set_listed(tx, repository, true).await?;
+    let sql = "INSERT INTO manifest_references (manifest_id, digest, kind) VALUES ($1, $2, $3) \
+               ON CONFLICT (manifest_id, digest, kind) DO NOTHING";
+    let references = manifest.references.iter();
+    let mut inserts = references
+        .map(|(digest, kind)| (sql, vec![id.into(), digest.into(), kind.code().into()]))
+        .collect::<Vec<_>>();
+    inserts.push(repositories::listing(repository, true));
+    tx.query_all(&inserts).await?;
     Ok(ManifestId(id))
 }
 

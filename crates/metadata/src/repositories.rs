@@ -2,7 +2,7 @@
 
 use oci::RepositoryName;
 
-use crate::{Error, Tx};
+use crate::{Error, Query, Tx};
 
 /// A repository's identity. A repository that is deleted and made again has a new one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -86,9 +86,15 @@ pub async fn count(tx: &mut Tx) -> Result<u64, Error> {
 
 /// Puts the repository into the catalogue.
 pub(crate) async fn set_listed(tx: &mut Tx, id: RepositoryId, listed: bool) -> Result<(), Error> {
-    let sql = "UPDATE repositories SET listed = $2 WHERE id = $1 AND listed <> $2";
-    tx.execute(sql, &[id.0.into(), i64::from(listed).into()]).await?;
+    let (sql, values) = listing(id, listed);
+    tx.execute(sql, &values).await?;
     Ok(())
+}
+
+/// The statement that does it.
+pub(crate) fn listing(id: RepositoryId, listed: bool) -> Query {
+    let sql = "UPDATE repositories SET listed = $2 WHERE id = $1 AND listed <> $2";
+    (sql, vec![id.0.into(), i64::from(listed).into()])
 }
 
 /// A LIKE pattern for "contains"; `!` escapes, because `_` is common in names.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use metadata::manifests::{NewManifest, ReferenceKind};
+use metadata::manifests::{self, NewManifest, ReferenceKind};
 use metadata::{Durability, Lock, Tx, repositories, tags};
 use oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
@@ -219,20 +219,7 @@ async fn check(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     for target in targets(accepted) {
         check_preconditions(tx, &push.repository, &target, &push.preconditions).await?;
     }
-    let repository = repositories::find(tx, &push.repository).await?;
-    let mut missing = Vec::new();
-    for (digest, kind) in &accepted.required {
-        let present = match (repository, kind) {
-            (None, _) => false,
-            (Some(repository), ReferenceKind::Child) => {
-                metadata::manifests::exists(tx, repository, digest).await?
-            }
-            (Some(repository), _) => metadata::blobs::is_served(tx, repository, digest).await?,
-        };
-        if !present {
-            missing.push(*digest);
-        }
-    }
+    let missing = manifests::missing(tx, &push.repository, &accepted.required).await?;
     let urls = &accepted.forbidden_urls;
     if missing.is_empty() && urls.is_empty() {
         return Ok(());
@@ -258,7 +245,7 @@ pub(crate) async fn check_preconditions(
     if preconditions.is_empty() {
         return Ok(());
     }
-    let current = metadata::manifests::find(tx, repository, reference).await?;
+    let current = manifests::find(tx, repository, reference).await?;
     let current = current.map(|manifest| manifest.digest);
     if preconditions.iter().all(|condition| condition.holds(current.as_ref())) {
         Ok(())
@@ -281,7 +268,7 @@ async fn write_down(tx: &mut Tx, accepted: &Accepted) -> Result<(), Error> {
     let now = clock::now();
     let repository = repositories::ensure(tx, &accepted.push.repository, now).await?;
     let blob = metadata::blobs::record(tx, &accepted.blob, now).await?.id;
-    let manifest = metadata::manifests::put(tx, repository, blob, &accepted.manifest, now).await?;
+    let manifest = manifests::put(tx, repository, blob, &accepted.manifest, now).await?;
     for tag in &accepted.tags {
         tags::set(tx, repository, tag, manifest, now).await?;
     }

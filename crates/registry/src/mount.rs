@@ -43,12 +43,9 @@ impl Registry {
             .metadata()
             .write_locked(Durability::Power, lock, input, |tx, (repository, source, digest)| {
                 Box::pin(async move {
-                    let served = match repositories::find(tx, source).await? {
-                        Some(source) => metadata::blobs::is_served(tx, source, digest).await?,
-                        None => false,
-                    };
+                    let served = metadata::blobs::find(tx, source, digest).await?;
                     match metadata::blobs::find_id(tx, digest).await? {
-                        Some(blob) if served => {
+                        Some(blob) if served.is_some() => {
                             let now = clock::now();
                             let repository = repositories::ensure(tx, repository, now).await?;
                             metadata::blobs::link(tx, repository, blob, now).await?;

@@ -405,6 +405,9 @@ impl Retry for Error {
     }
 }
 
+/// A statement and what it is run with.
+pub(crate) type Query = (&'static str, Vec<Value>);
+
 /// Where a transaction function runs its statements.
 pub struct Tx {
     connection: Connection,
@@ -446,6 +449,17 @@ impl Tx {
         match &mut self.connection {
             Connection::Sqlite(connection) => connection.execute(sql, parameters),
             Connection::Postgres(connection) => connection.execute(sql, parameters).await,
+        }
+    }
+
+    /// Runs several queries whose answers do not depend on each other, and returns the rows of each.
+    /// Over a network that takes one round trip.
+    pub(crate) async fn query_all(&mut self, queries: &[Query]) -> Result<Vec<Vec<Row>>, Error> {
+        match &mut self.connection {
+            Connection::Sqlite(connection) => {
+                queries.iter().map(|(sql, values)| connection.query(sql, values)).collect()
+            }
+            Connection::Postgres(connection) => connection.query_all(queries).await,
         }
     }
 

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use futures_util::future::try_join_all;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, Statement};
 
-use super::super::{Row, Value};
+use super::super::{Query, Row, Value};
 use crate::{Error, ErrorKind};
 
 /// A transaction that only reads begins so.
@@ -81,6 +82,34 @@ impl Connection {
         self.begin().await?;
         let statement = self.prepare(sql).await?;
         self.client.query(&statement, &parameters).await
+    }
+
+    /// Sends all of them before it waits for the first answer.
+    pub(in crate::sql) async fn query_all(
+        &mut self,
+        queries: &[Query],
+    ) -> Result<Vec<Vec<Row>>, Error> {
+        let run = async {
+            let mut prepared = Vec::with_capacity(queries.len());
+            for (sql, values) in queries {
+                let is_known = self.statements.contains_key(sql);
+                if !is_known {
+                    self.begin().await?;
+                }
+                prepared.push((self.prepare(sql).await?, borrow(values)));
+            }
+            let client = &self.client;
+            let begins = std::mem::take(&mut self.begins);
+            let begin =
+                async { if begins { client.batch_execute(BEGIN_READING).await } else { Ok(()) } };
+            let asked = prepared.iter().map(|(statement, values)| client.query(statement, values));
+            let (begun, rows) = tokio::join!(biased; begin, try_join_all(asked));
+            begun?;
+            rows
+        };
+        let ran: Result<Vec<_>, _> = run.await;
+        let answers = ran.map_err(|error| self.failed(error))?;
+        answers.iter().map(|rows| rows.iter().map(own).collect()).collect()
     }
 
     pub(in crate::sql) async fn execute(
