@@ -135,19 +135,22 @@ pub async fn missing(
     repository: &RepositoryName,
     wanted: &[(Digest, ReferenceKind)],
 ) -> Result<Vec<Digest>, Error> {
+    // Subqueries, not joins: one way to find it, whatever a planner believes of the tables.
     let queries = wanted.iter().map(|(digest, kind)| {
         let sql = match (kind, digest.algorithm()) {
             (ReferenceKind::Child, _) => {
-                "SELECT 1 FROM repositories r JOIN manifests m ON m.repository_id = r.id \
-                 WHERE r.name = $1 AND m.digest = $2"
+                "SELECT 1 FROM manifests WHERE digest = $2 \
+                 AND repository_id = (SELECT id FROM repositories WHERE name = $1)"
             }
             (_, Algorithm::Sha256) => {
-                "SELECT 1 FROM repositories r, blobs b, repository_blobs rb WHERE r.name = $1 \
-                 AND b.digest = $2 AND rb.repository_id = r.id AND rb.blob_id = b.id"
+                "SELECT 1 FROM repository_blobs \
+                 WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
+                 AND blob_id = (SELECT id FROM blobs WHERE digest = $2)"
             }
             (_, Algorithm::Sha512) => {
-                "SELECT 1 FROM repositories r, blobs b, repository_blobs rb WHERE r.name = $1 \
-                 AND b.sha512 = $2 AND rb.repository_id = r.id AND rb.blob_id = b.id"
+                "SELECT 1 FROM repository_blobs \
+                 WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
+                 AND blob_id = (SELECT id FROM blobs WHERE sha512 = $2)"
             }
         };
         (sql, vec![repository.as_str().into(), digest.into()])
