@@ -55,16 +55,20 @@ pub async fn find(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Blob>, Error> {
+    // Subqueries, not joins: PostgreSQL would go through all blobs of a repository if it believed
+    // that there are few.
     let sql = match digest.algorithm() {
         Algorithm::Sha256 => {
-            "SELECT b.digest, b.size, b.location FROM repositories r, blobs b, repository_blobs rb \
-             WHERE r.name = $1 AND b.digest = $2 \
-             AND rb.repository_id = r.id AND rb.blob_id = b.id"
+            "SELECT digest, size, location FROM blobs WHERE id = \
+             (SELECT blob_id FROM repository_blobs \
+              WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
+              AND blob_id = (SELECT id FROM blobs WHERE digest = $2))"
         }
         Algorithm::Sha512 => {
-            "SELECT b.digest, b.size, b.location FROM repositories r, blobs b, repository_blobs rb \
-             WHERE r.name = $1 AND b.sha512 = $2 \
-             AND rb.repository_id = r.id AND rb.blob_id = b.id"
+            "SELECT digest, size, location FROM blobs WHERE id = \
+             (SELECT blob_id FROM repository_blobs \
+              WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
+              AND blob_id = (SELECT id FROM blobs WHERE sha512 = $2))"
         }
     };
     let row = tx.query_one(sql, &[repository.as_str().into(), digest.into()]).await?;
@@ -168,12 +172,12 @@ pub async fn is_served(
 ) -> Result<bool, Error> {
     let sql = match digest.algorithm() {
         Algorithm::Sha256 => {
-            "SELECT 1 FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
-             WHERE b.digest = $2 AND rb.repository_id = $1"
+            "SELECT 1 FROM repository_blobs \
+             WHERE repository_id = $1 AND blob_id = (SELECT id FROM blobs WHERE digest = $2)"
         }
         Algorithm::Sha512 => {
-            "SELECT 1 FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
-             WHERE b.sha512 = $2 AND rb.repository_id = $1"
+            "SELECT 1 FROM repository_blobs \
+             WHERE repository_id = $1 AND blob_id = (SELECT id FROM blobs WHERE sha512 = $2)"
         }
     };
     Ok(tx.query_one(sql, &[repository.0.into(), digest.into()]).await?.is_some())

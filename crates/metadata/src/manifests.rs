@@ -135,7 +135,7 @@ pub async fn missing(
     repository: &RepositoryName,
     wanted: &[(Digest, ReferenceKind)],
 ) -> Result<Vec<Digest>, Error> {
-    // Subqueries, not joins: one way to find it, whatever a planner believes of the tables.
+    // Subqueries as in `blobs::find`.
     let queries = wanted.iter().map(|(digest, kind)| {
         let sql = match (kind, digest.algorithm()) {
             (ReferenceKind::Child, _) => {

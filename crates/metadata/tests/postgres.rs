@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use metadata::adoption::{count_unread, mark_all_unread};
 use metadata::{
-    Address, CopyProgress, Durability, Error, ErrorKind, Metadata, Presence, Role, Status,
+    Address, CopyProgress, Durability, Error, ErrorKind, Lock, Metadata, Presence, Role, Status,
     repositories, settings,
 };
 use support::Server;
@@ -139,7 +140,7 @@ async fn servers_and_commands_that_must_be_alone() {
     drop(second);
 
     // The connection that shows that it runs is cut, and the command comes first.
-    let alone = cut_and_enter(&server, &command).await;
+    let alone = cut_and_enter(&server.url("postgres"), &command).await;
     assert!(second_server(&server).await.is_none(), "a command runs");
     let error = make(&first, "a/b").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -150,12 +151,86 @@ async fn servers_and_commands_that_must_be_alone() {
     assert!(second_server(&server).await.is_some());
 }
 
+/// What a server was about to commit when it seemed to be gone is waited for, and seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_must_be_alone_waits_for_writes_that_have_begun() {
+    let server = Server::start();
+    server.connect().await;
+    let client = client(&server, "postgres").await;
+    for is_locked in [false, true] {
+        let serving = server.connect().await;
+        let _presence = serving.enter(Role::Server).await.unwrap().unwrap();
+        let name = if is_locked { "locked/b" } else { "isolated/b" };
+        make(&serving, name).await.unwrap();
+        client.batch_execute("BEGIN; SELECT 1 FROM repositories FOR UPDATE").await.unwrap();
+        let write = tokio::spawn(async move {
+            let name: oci::RepositoryName = name.parse().unwrap();
+            let (lock, durability) = (Lock::exclusive(&name), Durability::Power);
+            if is_locked {
+                serving
+                    .write_locked(durability, lock, (), |tx, ()| Box::pin(mark_all_unread(tx)))
+                    .await
+            } else {
+                serving.write(durability, (), |tx, ()| Box::pin(mark_all_unread(tx))).await
+            }
+        });
+        until(&server, "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
+            .await;
+        let command = server.connect().await;
+        let (entering, entered) = (command.clone(), server.url("postgres"));
+        let entering = tokio::spawn(async move { cut_and_enter(&entered, &entering).await });
+        let waits = "SELECT 1 FROM pg_locks WHERE relation = 'settings'::regclass \
+                     AND mode = 'AccessExclusiveLock' AND NOT granted";
+        until(&server, waits).await;
+        client.batch_execute("COMMIT").await.unwrap();
+        write.await.unwrap().unwrap();
+        let alone = entering.await.unwrap();
+        let seen = command.read(&(), |tx, ()| Box::pin(count_unread(tx))).await;
+        assert!(seen.unwrap() > 0, "what was written is not there");
+        drop(alone);
+        client.batch_execute("UPDATE repositories SET links_unread = 0").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_stops_halfway_does_not_hold_up_others_for_long() {
+    let server = Server::start();
+    let stopped = server.connect().await;
+    make(&stopped, "a/b").await.unwrap();
+    let writing = tokio::spawn(async move {
+        stopped
+            .write(Durability::Power, (), |tx, ()| {
+                Box::pin(async move {
+                    mark_all_unread(tx).await?;
+                    std::future::pending::<Result<(), Error>>().await
+                })
+            })
+            .await
+    });
+    until(&server, "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'").await;
+    let other = server.connect().await;
+    let write = other.write(Durability::Power, (), |tx, ()| Box::pin(mark_all_unread(tx)));
+    let written = tokio::time::timeout(Duration::from_secs(30), write).await;
+    written.expect("it waits for a transaction of a program that has stopped").unwrap();
+    writing.abort();
+}
+
+/// Waits until a query finds something.
+async fn until(server: &Server, sql: &str) {
+    let client = client(server, "postgres").await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.query(sql, &[]).await.unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "{sql}: nothing");
+    }
+}
+
 async fn second_server(server: &Server) -> Option<Presence> {
     server.connect().await.enter(Role::Server).await.unwrap()
 }
 
-async fn cut_and_enter(server: &Server, command: &Metadata) -> Presence {
-    let client = client(server, "postgres").await;
+async fn cut_and_enter(url: &str, command: &Metadata) -> Presence {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks \
                WHERE locktype = 'advisory' AND mode = 'ShareLock'";
     let deadline = Instant::now() + Duration::from_secs(30);
