@@ -144,10 +144,12 @@ pub async fn find_stored(tx: &mut Tx, digest: &Digest) -> Result<Option<Blob>, E
     row.as_ref().map(read).transpose()
 }
 
-/// Whether the bytes of a blob are at `location`.
-pub async fn is_located(tx: &mut Tx, location: &str) -> Result<bool, Error> {
+/// Whether the bytes of a blob are there, for each of `locations`.
+pub async fn are_located(tx: &mut Tx, locations: &[&str]) -> Result<Vec<bool>, Error> {
     let sql = "SELECT 1 FROM blobs WHERE location = $1";
-    Ok(tx.query_one(sql, &[location.into()]).await?.is_some())
+    let queries = locations.iter().map(|location| (sql, vec![(*location).into()]));
+    let found = tx.query_all(&queries.collect::<Vec<_>>()).await?;
+    Ok(found.iter().map(|rows| !rows.is_empty()).collect())
 }
 
 /// Up to `limit` blobs that lie at locations after `last`, in byte order.

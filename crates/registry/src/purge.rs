@@ -159,7 +159,7 @@ impl Registry {
         Ok(idle)
     }
 
-    async fn has_session(&self, id: UploadId) -> Result<bool, Error> {
+    pub(crate) async fn has_session(&self, id: UploadId) -> Result<bool, Error> {
         let id = id.to_string();
         let exists = self.metadata().read(&id, |tx, id| Box::pin(uploads::exists(tx, id))).await?;
         Ok(exists)

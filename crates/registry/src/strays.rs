@@ -1,7 +1,6 @@
 //! Strays: what servers that died have left in the store, where no blob and no upload is.
 
 use blobs::Located;
-use metadata::uploads;
 
 use crate::{Error, Registry};
 
@@ -13,8 +12,15 @@ impl Registry {
         let mut next = None;
         loop {
             let page = self.blobs().list_located(next).await?;
-            for located in page.found {
-                if !self.is_needed(&located).await? {
+            let locations = page.found.iter().map(|located| &*located.location).collect::<Vec<_>>();
+            let are_blobs = self
+                .metadata()
+                .read(&*locations, |tx, locations| {
+                    Box::pin(metadata::blobs::are_located(tx, locations))
+                })
+                .await?;
+            for (located, is_blob) in page.found.into_iter().zip(are_blobs) {
+                if !is_blob && !self.has_session(located.upload).await? {
                     strays.push(located);
                 }
             }
@@ -23,22 +29,6 @@ impl Registry {
                 return Ok(strays);
             }
         }
-    }
-
-    async fn is_needed(&self, located: &Located) -> Result<bool, Error> {
-        let input = (&located.location, located.upload.to_string());
-        let needed = self
-            .metadata()
-            .read(&input, |tx, (location, upload)| {
-                Box::pin(async move {
-                    Ok::<_, metadata::Error>(
-                        metadata::blobs::is_located(tx, location).await?
-                            || uploads::exists(tx, upload).await?,
-                    )
-                })
-            })
-            .await?;
-        Ok(needed)
     }
 }
 
