@@ -59,16 +59,14 @@ pub async fn find(
     // that there are few.
     let sql = match digest.algorithm() {
         Algorithm::Sha256 => {
-            "SELECT digest, size, location FROM blobs WHERE id = \
-             (SELECT blob_id FROM repository_blobs \
-              WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
-              AND blob_id = (SELECT id FROM blobs WHERE digest = $2))"
+            "SELECT b.digest, b.size, b.location FROM blobs b WHERE b.digest = $2 AND 1 = \
+             (SELECT 1 FROM repository_blobs WHERE blob_id = b.id \
+              AND repository_id = (SELECT id FROM repositories WHERE name = $1))"
         }
         Algorithm::Sha512 => {
-            "SELECT digest, size, location FROM blobs WHERE id = \
-             (SELECT blob_id FROM repository_blobs \
-              WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
-              AND blob_id = (SELECT id FROM blobs WHERE sha512 = $2))"
+            "SELECT b.digest, b.size, b.location FROM blobs b WHERE b.sha512 = $2 AND 1 = \
+             (SELECT 1 FROM repository_blobs WHERE blob_id = b.id \
+              AND repository_id = (SELECT id FROM repositories WHERE name = $1))"
         }
     };
     let row = tx.query_one(sql, &[repository.as_str().into(), digest.into()]).await?;
