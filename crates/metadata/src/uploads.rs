@@ -68,10 +68,10 @@ pub async fn take(
     repository: Option<&RepositoryName>,
     turn: &Turn,
 ) -> Result<Option<Taken>, Error> {
-    let sql = "SELECT u.received, u.hash_state, u.store_state, u.store_id, u.holder, u.turn, \
-               r.name FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
+    let sql = "SELECT u.holder, u.turn, r.name \
+               FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
     let Some(row) = tx.query_one(sql, &[id.into()]).await? else { return Ok(None) };
-    let (holder, number, name) = (row.text(4)?, row.integer(5)?, row.text(6)?);
+    let (holder, number, name) = (row.text(0)?, row.integer(1)?, row.text(2)?);
     if repository.is_some_and(|repository| repository.as_str() != name) {
         return Ok(None);
     }
@@ -80,8 +80,11 @@ pub async fn take(
     if is_other && leases::is_held(tx, &holder).await? {
         return Ok(Some(Taken::Busy));
     }
+    // Where it stands is read with the change: since the look at its holder another one may have
+    // had it, written to it and given it back.
     let sql = "UPDATE uploads SET holder = $2, turn = $3 \
-               WHERE id = $1 AND holder = $4 AND turn = $5";
+               WHERE id = $1 AND holder = $4 AND turn = $5 \
+               RETURNING received, hash_state, store_state, store_id";
     let parameters = [
         id.into(),
         turn.holder.as_str().into(),
@@ -89,9 +92,9 @@ pub async fn take(
         holder.as_str().into(),
         number.into(),
     ];
-    if tx.execute(sql, &parameters).await? == 0 {
+    let Some(row) = tx.query_one(sql, &parameters).await? else {
         return Err(Error::new(ErrorKind::Conflict, "somebody else has taken the upload"));
-    }
+    };
     let upload = read(&row)?;
     Ok(Some(if holder.is_empty() { Taken::Free(upload) } else { Taken::Abandoned(upload) }))
 }

@@ -21,7 +21,8 @@ pub(super) async fn run(metadata: &Metadata) -> Outcome {
     pushes_one_blob_at_once(metadata).await?;
     creates_one_repository_at_once(metadata).await?;
     never_deletes_what_is_tagged_meanwhile(metadata).await?;
-    gives_a_session_to_one(metadata).await
+    gives_a_session_to_one(metadata).await?;
+    goes_on_where_the_last_turn_ended(metadata).await
 }
 
 /// With `locked` the lock keeps the others away, without it the isolation of the transaction.
@@ -169,4 +170,65 @@ async fn gives_a_session_to_one(metadata: &Metadata) -> Outcome {
         ensure((free, busy) == (1, 7), "one has it, and the others know")?;
     }
     Ok(())
+}
+
+/// Several take one session in turn, add to it and give it back: nothing that was added is lost.
+async fn goes_on_where_the_last_turn_ended(metadata: &Metadata) -> Outcome {
+    const SERVERS: i64 = 8;
+    const TURNS: i64 = 25;
+    let repository = name("sessions/in-turn")?;
+    let upload = Upload { hash_state: vec![1], ..Upload::default() };
+    write_locked(metadata, Lock::shared(&repository), repository.clone(), move |tx, name| {
+        let upload = upload.clone();
+        Box::pin(async move {
+            let repository = repositories::ensure(tx, name, 1).await?;
+            uploads::begin(tx, repository, "in-turn", &upload, 1).await
+        })
+    })
+    .await?;
+    let mut tasks = Vec::new();
+    for server in 0..SERVERS {
+        let (metadata, repository) = (metadata.clone(), repository.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut number = 0;
+            let mut added = 0;
+            while added < TURNS {
+                number += 1;
+                let turn = Turn { holder: format!("in-turn-{server}"), number };
+                if add_one(&metadata, &repository, turn).await? {
+                    added += 1;
+                }
+            }
+            Ok::<_, Box<dyn StdError + Send + Sync>>(())
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    let saved = metadata.read("in-turn", |tx, id| Box::pin(uploads::look(tx, id))).await?;
+    let received = saved.map(|saved| saved.received);
+    ensure(received == Some((SERVERS * TURNS).unsigned_abs()), "every turn counts")
+}
+
+/// False if another has the session.
+async fn add_one(
+    metadata: &Metadata,
+    repository: &RepositoryName,
+    turn: Turn,
+) -> Result<bool, Error> {
+    let lock = Lock::shared(repository);
+    let taken = write_locked(metadata, lock, turn.clone(), |tx, turn| {
+        Box::pin(async move {
+            leases::take(tx, &turn.holder, &turn.holder, LEASE).await?;
+            uploads::take(tx, "in-turn", None, turn).await
+        })
+    })
+    .await?;
+    let Some(Taken::Free(upload)) = taken else { return Ok(false) };
+    let grown = Upload { received: upload.received + 1, ..upload };
+    let lock = Lock::shared(repository);
+    write_locked(metadata, lock, (turn, grown), |tx, (turn, grown)| {
+        Box::pin(uploads::save(tx, "in-turn", grown, turn, false, 2))
+    })
+    .await
 }
