@@ -20,6 +20,9 @@ pub(crate) enum Goal {
     CheaperThan(Kind, f64),
     /// Processor time is so many times what Orlop took in the row of that name, or less.
     NoDearer(String, f64),
+    /// Beside the row of that name, processor time grows by so many times what another server's
+    /// does, or less.
+    GrowsWith(Kind, String, f64),
     /// The figure is so many times as bad as Orlop's in the row of that name, or better.
     NoWorse(String, f64),
     /// Anonymous memory grows by no more bytes between the halves of a sample.
@@ -120,6 +123,20 @@ impl Goal {
                     found: format!("{share:.2} ×"),
                 }
             }
+            Self::GrowsWith(kind, row, times) => {
+                let other = all.iter().find(|outcome| outcome.name == *row)?;
+                let growth =
+                    |kind| Some(outcome.of(kind)?.cpu?.median / other.of(kind)?.cpu?.median);
+                let (ours, theirs) = (growth(Kind::Orlop)?, growth(*kind)?);
+                Finding {
+                    reached: ours <= times * theirs,
+                    expected: format!(
+                        "processor time of {times} × {row:?} or less, times {theirs:.2} as {}'s",
+                        kind.name()
+                    ),
+                    found: format!("{ours:.2} ×"),
+                }
+            }
             Self::NoWorse(row, times) => {
                 let other = all.iter().find(|outcome| outcome.name == *row)?;
                 let ours = ours.value.median;
@@ -180,6 +197,15 @@ mod tests {
         let goals = vec![Goal::NoDearer("open".to_owned(), 1.1)];
         let password = outcome("password", goals, [(Kind::Orlop, 1.2), (Kind::Nginx, 1.0)]);
         assert_eq!(judge(&[open, password]).missed.len(), 1);
+    }
+
+    #[test]
+    fn what_the_machine_costs_is_not_held_against_replicas() {
+        let one = outcome("1", Vec::new(), [(Kind::Orlop, 1.0), (Kind::Bare, 0.5)]);
+        let goals = [1.1, 1.0].map(|times| Goal::GrowsWith(Kind::Bare, "1".to_owned(), times));
+        let four = outcome("4", goals.to_vec(), [(Kind::Orlop, 1.25), (Kind::Bare, 0.6)]);
+        let verdict = judge(&[one, four]);
+        assert_eq!((verdict.reached, verdict.missed.len()), (1, 1));
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::unit::Unit;
 /// How many servers stand for one registry. The first is what the others are compared with.
 const REPLICAS: [usize; 3] = [1, 2, 4];
 
-/// A row for so many replicas, and what it is called.
-type Replicated = (&'static str, fn(usize) -> Row);
+/// A row for so many replicas, what it is called, and a server that shares nothing with its like:
+/// what processors cost each other is in its figures too.
+type Replicated = (&'static str, Option<Kind>, fn(usize) -> Row);
 /// A row for one client, and what it is called.
 type Single = (&'static str, fn() -> Row);
 
@@ -23,23 +24,30 @@ pub(super) fn rows() -> Vec<Row> {
 
 /// One, two and four servers on one folder and one PostgreSQL, each with the same connections.
 fn replicas() -> Vec<Row> {
-    let works: [Replicated; 5] = [
-        ("manifest GET by tag", |count| rate("", Ask::Get, read::manifest_by_tag, 16 * count)),
-        ("blob HEAD", |count| rate("", Ask::Head, read::small_blob, 16 * count)),
-        ("blob GET 1 MiB", |count| rate("", Ask::Get, |pass| read::blob(pass, MIB), 4 * count)),
-        ("push 4 KiB, POST+PUT", |count| small_pushes(8 * count)),
-        ("manifest PUT, new tag each", |count| manifest_pushes(8 * count)),
+    let (bare, nginx) = (Some(Kind::Bare), Some(Kind::Nginx));
+    let works: [Replicated; 6] = [
+        ("manifest GET by tag", bare, |n| rate("", Ask::Get, read::manifest_by_tag, 16 * n)),
+        ("blob HEAD", bare, |n| rate("", Ask::Head, read::small_blob, 16 * n)),
+        ("blob GET 4 KiB", nginx, |n| rate("", Ask::Get, read::small_blob, 16 * n)),
+        ("blob GET 1 MiB", nginx, |n| rate("", Ask::Get, |pass| read::blob(pass, MIB), 4 * n)),
+        ("push 4 KiB, POST+PUT", None, |n| small_pushes(8 * n)),
+        ("manifest PUT, new tag each", None, |n| manifest_pushes(8 * n)),
     ];
     let mut rows = Vec::new();
-    for (name, row) in works {
+    for (name, beside, row) in works {
         let titled = |count| match count {
             1 => format!("{name}, 1 replica"),
             _ => format!("{name}, {count} replicas"),
         };
         rows.extend(REPLICAS.map(|count| {
             let row = Row { name: titled(count), ..row(count) }.over(Setup::Replicas(count));
-            let goals = (count > 1).then(|| Goal::NoDearer(titled(1), 1.1));
-            row.ours().in_turn(name).goals(Vec::from_iter(goals))
+            let goal = || match beside {
+                Some(kind) => Goal::GrowsWith(kind, titled(1), 1.1),
+                None => Goal::NoDearer(titled(1), 1.1),
+            };
+            let goals = (count > 1).then(goal);
+            let row = beside.into_iter().fold(row.ours(), Row::with);
+            row.in_turn(name).goals(Vec::from_iter(goals))
         }));
     }
     rows
