@@ -46,7 +46,7 @@ pub(crate) fn password_file(stage: &Stage, users: &[(&str, &str)]) -> Result<Pat
 }
 
 /// The value of an `Authorization` header.
-fn basic(user: &str, password: &str) -> String {
+pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()))
 }
 

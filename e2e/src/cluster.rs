@@ -24,7 +24,7 @@ use crate::scenario::{Scenario, Stage, wait_until};
 use faults::Faults;
 use history::History;
 use load::{Client, Images, Manifests, Reports, Tagger, Tool};
-use stack::Cluster;
+use stack::{Cluster, REPLICAS};
 use topology::Network;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -59,7 +59,10 @@ fn troubled(stage: &Stage, duration: Duration) -> Result<()> {
                 crate::say(&format!("cluster: {} faults; {}", faults.count, outcome.summary));
                 Ok(())
             }
-            Err(error) => bail!("{error:#}\n    faults:\n      {}", faults.log.join("\n      ")),
+            Err(error) => {
+                let complaints: String = REPLICAS.map(|name| stage.complaints(name)).concat();
+                bail!("{error:#}\n    faults:\n      {}{complaints}", faults.log.join("\n      "))
+            }
         }
     })
 }

@@ -54,6 +54,14 @@ impl Stage {
         Ok(Daemon { name, child, log })
     }
 
+    /// The last warnings and errors of a daemon of that name, ready to be added to an error.
+    pub(crate) fn complaints(&self, name: &str) -> String {
+        let log = read_lossy(&self.path(&format!("{name}.log")));
+        let is_one = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let lines = log.lines().filter(is_one).collect::<Vec<_>>().join("\n");
+        format!("\n    complaints of {name}:{}", tail(&lines))
+    }
+
     fn isolate(&self, command: &mut Command) {
         let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/bin");
         let home = self.path("home");

@@ -1,8 +1,11 @@
 //! Several servers on one PostgreSQL and one object store: whichever a request comes to, and
 //! whichever dies.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 
+use crate::access::{basic, password_file};
 use crate::http::{Http, sha256, with_query};
 use crate::image::{media_type, pseudo_random};
 use crate::postgres::Database;
@@ -14,6 +17,7 @@ use crate::scenario::{Scenario, Stage};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("replicas: an upload goes on where another server died", 180, uploads),
     Scenario::new("replicas: what one was told another knows", 120, reads),
+    Scenario::new("replicas: wrong passwords are counted together", 60, guesses),
 ];
 
 const REPOSITORY: &str = "team/shared";
@@ -83,6 +87,39 @@ fn reads(stage: &Stage) -> Result<()> {
     any(&servers, &mut random)?.send("DELETE", &path, &[], ())?.expect(202)?;
     for server in &servers {
         server.http.get(&path)?.expect(404)?;
+    }
+    stop(stage, servers)
+}
+
+/// Somebody guesses at one after the other. Each may let one more pass than all know of.
+fn guesses(stage: &Stage) -> Result<()> {
+    let database = Database::start(stage)?;
+    let file = password_file(stage, &[("jo", "open sesame"), ("ann", "another")])?;
+    let mut setup = database.setup();
+    setup.environment.extend([
+        ("REGISTRY_AUTH", "htpasswd".to_owned()),
+        ("REGISTRY_AUTH_HTPASSWD_REALM", "registry".to_owned()),
+        ("REGISTRY_AUTH_HTPASSWD_PATH", file.to_string_lossy().into_owned()),
+    ]);
+    let start = |_| stage.start_registry("store", &setup);
+    let servers = (0..3).map(start).collect::<Result<Vec<_>>>()?;
+    let login = |server: &Registry, user: &str, password: &str| -> Result<u16> {
+        let authorization = basic(user, password);
+        Ok(server
+            .http
+            .send("GET", "/v2/", &[("authorization", &*authorization)], &[] as &[u8])?
+            .status())
+    };
+    let begun = Instant::now();
+    let mut answered = 0;
+    for (number, server) in servers.iter().cycle().take(30).enumerate() {
+        answered += u64::from(login(server, "jo", &format!("guess-{number}"))? == 401);
+    }
+    let later = begun.elapsed().as_secs() / 6 + 1;
+    ensure!((10..=12 + later).contains(&answered), "{answered} guesses were answered");
+    for server in &servers {
+        ensure!(login(server, "ann", "another")? == 200, "others go on");
+        ensure!(login(server, "jo", "open sesame")? == 429, "jo has to wait at {}", server.host);
     }
     stop(stage, servers)
 }

@@ -19,6 +19,8 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// A server with an empty bucket. It ends with this.
 pub(crate) struct SeaweedFs {
     process: Daemon,
+    /// Of master, volume server, filer and S3.
+    ports: [u16; 4],
     bucket: Bucket,
 }
 
@@ -26,7 +28,8 @@ impl SeaweedFs {
     pub(crate) fn start(stage: &Stage) -> Result<Self> {
         let config = identities(stage)?;
         let data = stage.folder("seaweedfs")?;
-        let [master, volume, filer, port] = free_ports()?;
+        let ports = free_ports()?;
+        let [master, volume, filer, port] = ports;
         let process = stage.daemon("weed", "weed", |command| {
             command
                 .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=40"])
@@ -39,11 +42,12 @@ impl SeaweedFs {
                 .arg(format!("-master.port={master}"))
                 .arg(format!("-volume.port={volume}"))
                 .arg(format!("-filer.port={filer}"))
+                .args(["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"])
                 .current_dir(&data);
         })?;
         let bucket = Bucket { url: format!("http://127.0.0.1:{port}") };
         wait_until(START_LIMIT, || bucket.make(stage))?;
-        Ok(Self { process, bucket })
+        Ok(Self { process, ports, bucket })
     }
 
     /// What a registry needs to keep its content in a folder of the bucket.
@@ -62,6 +66,17 @@ impl SeaweedFs {
     /// `127.0.0.1:PORT`, where it speaks S3.
     pub(crate) fn host(&self) -> &str {
         self.bucket.url.trim_start_matches("http://")
+    }
+}
+
+impl Drop for SeaweedFs {
+    /// Asked to end, it takes half a minute. It has sockets that no option places elsewhere.
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        for (part, port) in ["master", "volume", "filer", "s3"].into_iter().zip(self.ports) {
+            let socket = format!("/tmp/seaweedfs-{part}-grpc-{}.sock", port + 10_000);
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 

@@ -140,6 +140,7 @@ impl Nodes {
             command.arg(format!("-master={}", nodes.known));
             command.arg(format!("-s3.config={}", config.display()));
             command.arg(format!("-defaultStoreDir={}", folder.display())).current_dir(&folder);
+            command.args(["-localSocket=filer.sock", "-s3.localSocket=s3.sock"]);
         })?);
         wait_until(START_LIMIT, || nodes.bucket.make(stage))?;
         Ok(nodes)

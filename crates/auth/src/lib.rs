@@ -36,3 +36,4 @@ pub use pattern::{Pattern, PatternError};
 pub use rules::{Next, Rule, Rules, Who};
 pub use scope::{Action, Scope, UnknownAction};
 pub use seal::fresh_secret;
+pub use throttle::{Attempt, CountAttempts, Counting};

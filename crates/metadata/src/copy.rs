@@ -329,7 +329,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let metadata = Metadata::open_sqlite(&folder.path().join("db")).await.unwrap();
         let mut known: Vec<_> = TABLES.iter().map(|table| table.name).collect();
-        known.extend(["leases", "migrations", "settings"]);
+        known.extend(["attempts", "leases", "migrations", "settings"]);
         known.sort_unstable();
         let there = metadata.read(&(), |tx, ()| Box::pin(tables::names(tx))).await.unwrap();
         assert_eq!(there, known, "a new table must be in `tables::TABLES`");

@@ -8,14 +8,15 @@
 //!
 //! The functions that talk about one kind of fact live in the module of that name
 //! ([`repositories`], [`blobs`], [`manifests`], [`tags`], [`uploads`], [`journal`], [`leases`],
-//! [`adoption`]). A rule that spans several of them is composed by the caller inside one transaction. All SQL of the project is in this
-//! crate, and the same texts serve both engines.
+//! [`attempts`], [`adoption`]). A rule that spans several of them is composed by the caller inside
+//! one transaction. All SQL of the project is in this crate, and the same texts serve both engines.
 //!
 //! Times are microseconds since the Unix epoch, in UTC.
 
 #![forbid(unsafe_code)]
 
 pub mod adoption;
+pub mod attempts;
 pub mod blobs;
 pub mod conformance;
 mod copy;

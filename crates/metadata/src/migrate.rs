@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { text: include_str!("../migrations/0003_journal.sql"), compatible: 3 },
     Migration { text: include_str!("../migrations/0004_replicas.sql"), compatible: 4 },
     Migration { text: include_str!("../migrations/0005_locations.sql"), compatible: 4 },
+    Migration { text: include_str!("../migrations/0006_attempts.sql"), compatible: 4 },
 ];
 
 /// The version of the schema that all of them make.

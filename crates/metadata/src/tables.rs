@@ -17,8 +17,8 @@ impl Table {
     }
 }
 
-/// All tables but `migrations` and `settings`, and `leases`, which belong to servers that run. What a
-/// row refers to is in a table before.
+/// All tables but `migrations` and `settings`, and those that belong to servers that run (`leases`,
+/// `attempts`). What a row refers to is in a table before.
 pub(crate) const TABLES: &[Table] = &[
     Table { name: "repositories", key: &["id"] },
     Table { name: "blobs", key: &["id"] },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use auth::{Access, Backend, Pattern, Rules, Who, htpasswd, silly, token};
+use auth::{Access, Backend, CountAttempts, Pattern, Rules, Who, htpasswd, silly, token};
 use http::StatusCode;
 use net::client::{Client, Limits, Url};
 use registry::Registry;
@@ -20,7 +20,7 @@ pub(crate) async fn open(config: &Config, registry: &Registry) -> anyhow::Result
     let rules = (!asked.rules.is_empty()).then(|| rules(&asked.rules)).transpose()?;
     let backend = match &asked.authenticator {
         Authenticator::None if rules.is_none() => return Ok(Access::none()),
-        authenticator => backend(authenticator)?,
+        authenticator => backend(authenticator, registry)?,
     };
     let secret = match config.http.secret.as_ref().map(Secret::expose) {
         // Everybody would know an empty one.
@@ -30,17 +30,31 @@ pub(crate) async fn open(config: &Config, registry: &Registry) -> anyhow::Result
     Access::new(backend, rules, secret.as_bytes()).context("auth")
 }
 
-fn backend(authenticator: &Authenticator) -> anyhow::Result<Backend> {
+fn backend(authenticator: &Authenticator, registry: &Registry) -> anyhow::Result<Backend> {
     Ok(match authenticator {
         Authenticator::None => Backend::None,
         Authenticator::Silly { realm, service } => {
             silly::Silly { realm: realm.clone(), service: service.clone() }.into()
         }
         Authenticator::Htpasswd { realm, path } => {
-            let config = htpasswd::Config { realm: realm.clone(), path: path.clone() };
+            let count_attempts = registry.shares_attempts().then(|| count_attempts(registry));
+            let config =
+                htpasswd::Config { realm: realm.clone(), path: path.clone(), count_attempts };
             htpasswd::Htpasswd::new(config).context("auth.htpasswd")?.into()
         }
         Authenticator::Token(asked) => tokens(asked).context("auth.token")?.into(),
+    })
+}
+
+/// Counts wrong passwords in the database, for all servers.
+fn count_attempts(registry: &Registry) -> CountAttempts {
+    let registry = registry.clone();
+    Arc::new(move |attempts| {
+        let registry = registry.clone();
+        Box::pin(async move {
+            let names = attempts.map(|attempt| (attempt.name, attempt.every));
+            registry.count_attempts(names).await.map_err(|error| error.to_string())
+        })
     })
 }
 

@@ -15,6 +15,7 @@
 
 mod adopt;
 mod answers;
+mod attempts;
 mod blob;
 mod catalog;
 mod check;

@@ -15,7 +15,7 @@ use crate::scenario::{Stage, wait_until};
 use crate::seaweedfs::{Bucket, identities};
 use crate::{postgres, proxy};
 
-const REPLICAS: [&str; 3] = ["replica-1", "replica-2", "replica-3"];
+pub(super) const REPLICAS: [&str; 3] = ["replica-1", "replica-2", "replica-3"];
 const VOLUMES: [&str; 3] = ["volume-1", "volume-2", "volume-3"];
 const PORT: u16 = 5000;
 const FRONT_PORT: u16 = 80;
@@ -208,8 +208,11 @@ fn store(stage: &Stage, network: &Network) -> Result<Vec<Service>> {
         let machine = network.machine(stage, name, last)?;
         services.push(weed(Role::Volume, machine, "volume", &arguments));
     }
+    let filer = folder("filer")?;
     let arguments = [
-        format!("-defaultStoreDir={}", folder("filer")?),
+        format!("-defaultStoreDir={filer}"),
+        format!("-localSocket={filer}/filer.sock"),
+        format!("-s3.localSocket={filer}/s3.sock"),
         format!("-master={known}"),
         "-s3".to_owned(),
         format!("-s3.port={S3_PORT}"),

@@ -15,16 +15,18 @@ use users::Users;
 
 use crate::credentials::Basic;
 use crate::watched::Watched;
-use crate::{Error, challenge};
+use crate::{CountAttempts, Error, challenge};
 
 /// Where passwords are, and what clients are told about it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// What the challenge calls the place that a password is for.
     pub realm: String,
     /// The file: a line `user:hash` for each user, where the hash is one of bcrypt. It is made,
     /// with one user, if it is missing.
     pub path: PathBuf,
+    /// Where several servers count wrong passwords together. `None`: each counts for itself.
+    pub count_attempts: Option<CountAttempts>,
 }
 
 /// Checks passwords against a file, which is read again when it changes.
@@ -37,11 +39,11 @@ pub struct Htpasswd {
 impl Htpasswd {
     /// Opens the password file, or makes it.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let Config { realm, path } = config;
+        let Config { realm, path, count_attempts } = config;
         users::provide(&path)?;
         let name = path.clone();
         let file = Watched::open(&path, move |content| Ok(Users::parse(content, &name)))?;
-        let passwords = Passwords::new().map_err(|_| Error::Random)?;
+        let passwords = Passwords::new(count_attempts).map_err(|_| Error::Random)?;
         Ok(Self { realm, file, passwords })
     }
 

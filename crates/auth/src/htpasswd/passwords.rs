@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use quick_cache::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::throttle::{Throttle, TooMany};
+use crate::throttle::{CountAttempts, Throttle, TooMany};
 
 /// For so long a password that was right is not computed again.
 const REMEMBER: Duration = Duration::from_mins(1);
@@ -52,7 +52,10 @@ pub(crate) struct Passwords {
 }
 
 impl Passwords {
-    pub(crate) fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
+    /// Wrong ones are counted `elsewhere`, too, for all servers.
+    pub(crate) fn new(
+        elsewhere: Option<CountAttempts>,
+    ) -> Result<Self, aws_lc_rs::error::Unspecified> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())?,
@@ -61,7 +64,7 @@ impl Passwords {
             // Pulls go on beside them.
             running: Arc::new(Semaphore::new(processors.div_ceil(2))),
             waiting: AtomicUsize::new(0),
-            throttle: Throttle::default(),
+            throttle: Throttle::new(elsewhere),
             compared: AtomicU64::new(0),
         })
     }
@@ -90,15 +93,18 @@ impl Passwords {
             let right = match self.compare(password, hash).await {
                 Ok(right) => right,
                 Err(busy) => {
-                    guess.inspect(Guess::take_back);
+                    guess.as_ref().inspect(|guess| guess.take_back());
                     return Err(busy);
                 }
             };
             if right {
-                guess.inspect(Guess::take_back);
+                guess.as_ref().inspect(|guess| guess.take_back());
                 self.right.insert(id, Instant::now());
             } else {
                 self.right.remove(&id);
+                if guess.is_some() {
+                    self.throttle.share(address, user).await;
+                }
             }
             Ok(right)
         };
@@ -215,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_right_password_is_computed_once() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Passwords::new(None).unwrap();
         let hash = hash("secret");
         for _ in 0..100 {
             assert_eq!(passwords.verify(ADDRESS, "a", b"secret", &hash).await, Ok(true));
@@ -231,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_at_once_with_one_password_wait_for_one() {
-        let passwords = Arc::new(Passwords::new().unwrap());
+        let passwords = Arc::new(Passwords::new(None).unwrap());
         let hash = hash("secret");
         let tasks = (0..200).map(|at| {
             let (passwords, hash) = (Arc::clone(&passwords), Arc::clone(&hash));
@@ -247,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn wrong_passwords_are_counted_and_right_ones_go_on() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Passwords::new(None).unwrap();
         let hash = hash("secret");
         assert_eq!(passwords.verify(ADDRESS, "a", b"secret", &hash).await, Ok(true));
         let mut refused = 0;
@@ -268,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_queue_is_not_joined() {
-        let passwords = Arc::new(Passwords::new().unwrap());
+        let passwords = Arc::new(Passwords::new(None).unwrap());
         let hash = hash("secret");
         let all = u32::try_from(passwords.running.available_permits()).unwrap();
         let held = Arc::clone(&passwords.running).acquire_many_owned(all).await.unwrap();
@@ -291,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_leaves_nothing_behind() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Passwords::new(None).unwrap();
         let hash = hash("secret");
         let all = u32::try_from(passwords.running.available_permits()).unwrap();
         let held = Arc::clone(&passwords.running).acquire_many_owned(all).await.unwrap();

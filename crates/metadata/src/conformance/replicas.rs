@@ -7,12 +7,13 @@ use oci::RepositoryName;
 
 use super::{Outcome, ensure, name, write};
 use crate::uploads::{Taken, Turn, Upload};
-use crate::{Error, ErrorKind, Metadata, leases, repositories, uploads};
+use crate::{Error, ErrorKind, Metadata, attempts, leases, repositories, uploads};
 
 pub(super) async fn run(metadata: &Metadata) -> Outcome {
     lets_one_turn_write_to_an_upload(metadata).await?;
     keeps_leases(metadata).await?;
-    gives_a_lease_to_one(metadata).await
+    gives_a_lease_to_one(metadata).await?;
+    counts_attempts(metadata).await
 }
 
 async fn lets_one_turn_write_to_an_upload(metadata: &Metadata) -> Outcome {
@@ -145,4 +146,31 @@ async fn gives_a_lease_to_one(metadata: &Metadata) -> Outcome {
         taken += u32::from(take.await??);
     }
     ensure(taken == 1, "one of them has it")
+}
+
+async fn counts_attempts(metadata: &Metadata) -> Outcome {
+    const EVERY: Duration = Duration::from_mins(10);
+    let count = |name: &'static str, every: Duration| {
+        write(metadata, (name, every), |tx, (name, every)| {
+            Box::pin(attempts::count(tx, name, *every))
+        })
+    };
+    let first = count("somebody", EVERY).await?;
+    ensure(first == EVERY, "the first one")?;
+    let second = count("somebody", EVERY).await?;
+    ensure(second > EVERY && second <= EVERY * 2, "each puts it off")?;
+    ensure(count("another", EVERY).await? == EVERY, "each name for itself")?;
+    ensure(count("short", Duration::ZERO).await?.is_zero(), "forgotten at once")?;
+    ensure(count("short", EVERY).await? == EVERY, "and then it is the first again")?;
+    let counting = (0..8).map(|_| {
+        let metadata = metadata.clone();
+        tokio::spawn(async move {
+            write(&metadata, (), |tx, ()| Box::pin(attempts::count(tx, "crowd", EVERY))).await
+        })
+    });
+    for counted in counting.collect::<Vec<_>>() {
+        counted.await??;
+    }
+    let last = count("crowd", EVERY).await?;
+    ensure(last > EVERY * 8 && last <= EVERY * 9, "none is lost among many")
 }

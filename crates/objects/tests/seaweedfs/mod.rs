@@ -14,7 +14,8 @@ pub(crate) const BUCKET: &str = "registry";
 
 /// A server, which ends with this.
 pub(crate) struct SeaweedFs {
-    port: u16,
+    /// Of master, volume server, filer and S3.
+    ports: [u16; 4],
     server: Server,
     _folder: tempfile::TempDir,
 }
@@ -31,7 +32,8 @@ impl SeaweedFs {
         fs::write(&config, identities).unwrap();
         let data = folder.path().join("data");
         fs::create_dir(&data).unwrap();
-        let [master, volume, filer, port] = free_ports();
+        let ports = free_ports();
+        let [master, volume, filer, port] = ports;
         let server = Server::start("weed", folder.path(), |command| {
             command
                 .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=20"])
@@ -44,9 +46,10 @@ impl SeaweedFs {
                 .arg(format!("-master.port={master}"))
                 .arg(format!("-volume.port={volume}"))
                 .arg(format!("-filer.port={filer}"))
+                .args(["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"])
         });
         let answer = folder.path().join("answer");
-        let mut weed = Self { port, server, _folder: folder };
+        let mut weed = Self { ports, server, _folder: folder };
         let url = weed.url();
         weed.server.wait_until(|| make_bucket(&url, &answer));
         weed
@@ -54,7 +57,19 @@ impl SeaweedFs {
 
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let [.., port] = self.ports;
+        format!("http://127.0.0.1:{port}")
+    }
+}
+
+impl Drop for SeaweedFs {
+    /// It has sockets that no option places elsewhere.
+    fn drop(&mut self) {
+        self.server.kill();
+        for (part, port) in ["master", "volume", "filer", "s3"].into_iter().zip(self.ports) {
+            let socket = format!("/tmp/seaweedfs-{part}-grpc-{}.sock", port + 10_000);
+            let _ = fs::remove_file(socket);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ impl Server {
         let mut command = Command::new(program);
         command
             .env("PATH", search_path())
+            .env("TMPDIR", folder)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
@@ -51,12 +52,16 @@ impl Server {
             thread::sleep(Duration::from_millis(100));
         }
     }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 

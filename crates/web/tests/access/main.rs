@@ -54,7 +54,7 @@ async fn get_until(registry: &TestRegistry, target: &str, credentials: &str, sta
 
 fn htpasswd(path: &Path) -> Htpasswd {
     let realm = "Registry Realm".to_owned();
-    Htpasswd::new(Config { realm, path: path.to_owned() }).unwrap()
+    Htpasswd::new(Config { realm, path: path.to_owned(), count_attempts: None }).unwrap()
 }
 
 fn basic(user: &str, password: &str) -> String {
