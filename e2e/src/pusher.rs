@@ -6,7 +6,7 @@ mod tally;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -59,6 +59,8 @@ struct Tag {
     attempts: Vec<String>,
     /// How many attempts there were when the last one was acknowledged.
     acknowledged: usize,
+    /// When each attempt ended, and how.
+    story: Vec<String>,
 }
 
 /// An upload in several requests.
@@ -421,7 +423,21 @@ impl Pusher {
         };
         let path = format!("/v2/{}/manifests/{tag}", self.repository);
         let headers = [("content-type", media_type::OCI_MANIFEST)];
-        self.send("PUT", &path, &headers, manifest.as_bytes(), 201)?;
+        let begun = Instant::now();
+        let sent = self.send("PUT", &path, &headers, manifest.as_bytes(), 201);
+        if let Some(history) = self.tags.get_mut(tag) {
+            let outcome = match &sent {
+                Ok(answer) => answer.header("x-tried").unwrap_or("acknowledged").to_owned(),
+                Err(Halt::Cut(error) | Halt::Busy(error) | Halt::Fault(error)) => {
+                    format!("{error:#}").replace('\n', " ")
+                }
+            };
+            let lasted = begun.elapsed().as_millis();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = now.as_millis() % 1_000_000;
+            history.story.push(format!("{now} {digest}, {lasted} ms: {outcome:.300}"));
+        }
+        sent?;
         if let Some(history) = self.tags.get_mut(tag) {
             history.acknowledged = moved;
         }

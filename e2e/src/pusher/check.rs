@@ -71,8 +71,10 @@ impl Pusher {
         let allowed = history.attempts.get(history.acknowledged - 1..).unwrap_or_default();
         ensure!(
             allowed.contains(&found),
-            "{}:{tag} leads to {found}, expected one of {allowed:?}",
-            self.repository
+            "{}:{tag} leads to {found} at {}, expected one of {allowed:?}:\n      {}",
+            self.repository,
+            self.host,
+            history.story.join("\n      ")
         );
         Ok(())
     }
