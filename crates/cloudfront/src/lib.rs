@@ -1,8 +1,10 @@
 //! URLs of Amazon `CloudFront` that are good for a while for whoever has them.
 //!
-//! The signature is of a *canned policy*: one URL, and when it ends.
+//! The signature is of a *canned policy*: one URL, and when it ends. Who is near the bucket needs
+//! none: the networks that Amazon has are here, too.
 
 mod key;
+mod networks;
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use data_encoding::BASE64;
 
 pub use key::{Error, PrivateKey};
+pub use networks::{ListError, Networks};
 
 /// Signs URLs.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 mod access;
 mod adoption;
 mod allocator;
+mod amazon_networks;
 mod arguments;
 mod check;
 mod cli;

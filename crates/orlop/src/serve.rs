@@ -18,7 +18,7 @@ use crate::config::{Config, Loaded, Mode, StorageMiddleware};
 use crate::health::Checks;
 use crate::reload::{Reload, Watch};
 use crate::traces::Exporter;
-use crate::{access, adoption, cli, database, purging, store, transport};
+use crate::{access, adoption, amazon_networks, cli, database, purging, store, transport};
 
 /// How long uploads that were cut off have to save what they received.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -175,13 +175,22 @@ fn redirect(config: &Config) -> anyhow::Result<Redirect> {
                     bail!("middleware.storage: redirect: baseurl is no URL that can be sent");
                 }
             }
-            StorageMiddleware::CloudFront { base_url, private_key, key_pair_id, lifetime } => {
+            StorageMiddleware::CloudFront {
+                base_url,
+                private_key,
+                key_pair_id,
+                lifetime,
+                passed_by,
+            } => {
                 let cannot =
                     || format!("middleware.storage: cloudfront: {}", private_key.display());
                 let pem = std::fs::read(private_key).with_context(cannot)?;
                 let key = PrivateKey::from_pem(&pem).with_context(cannot)?;
                 let signer = Signer::new(key, key_pair_id.clone());
-                if !redirect.push_cloudfront(base_url, signer, *lifetime) {
+                let passed_by = passed_by.clone().map(amazon_networks::follow).transpose();
+                let passed_by =
+                    passed_by.context("middleware.storage: cloudfront: ipfilteredby")?;
+                if !redirect.push_cloudfront(base_url, signer, *lifetime, passed_by) {
                     bail!("middleware.storage: cloudfront: baseurl is no URL that can be sent");
                 }
             }

@@ -2,12 +2,14 @@
 //! that reads the same store.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cloudfront::Signer;
+use cloudfront::{Networks, Signer};
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use tokio::sync::watch;
 
 /// The steps from a place in the store to a URL, in order. Without any, nobody is sent away.
 #[derive(Clone, Debug, Default)]
@@ -31,9 +33,15 @@ struct Signed {
     signer: Arc<Signer>,
     /// How long a URL is good.
     lifetime: Duration,
+    /// Whom the steps before have a better URL for; nobody without it.
+    passed_by: Option<watch::Receiver<Networks>>,
 }
 
 impl Signed {
+    fn is_for(&self, client: IpAddr) -> bool {
+        !self.passed_by.as_ref().is_some_and(|networks| networks.borrow().contain(client))
+    }
+
     fn url(&self, place: &str) -> Option<Target> {
         let url = self.target.at(place).to_string();
         let signed = self.signer.sign(&url, SystemTime::now() + self.lifetime);
@@ -107,11 +115,19 @@ impl Redirect {
     }
 
     /// Sends clients to `CloudFront`: to `base_url` with the place in the store behind it, signed, for
-    /// `lifetime`. False if that is no absolute URL.
+    /// `lifetime`. For those in the networks of `passed_by` the URL stays as the steps before have
+    /// made it. False if `base_url` is no absolute URL.
     #[must_use]
-    pub fn push_cloudfront(&mut self, base_url: &str, signer: Signer, lifetime: Duration) -> bool {
+    pub fn push_cloudfront(
+        &mut self,
+        base_url: &str,
+        signer: Signer,
+        lifetime: Duration,
+        passed_by: Option<watch::Receiver<Networks>>,
+    ) -> bool {
         let Some(target) = Target::base(base_url) else { return false };
-        self.steps.push(Step::Signed(Signed { target, signer: Arc::new(signer), lifetime }));
+        let signer = Arc::new(signer);
+        self.steps.push(Step::Signed(Signed { target, signer, lifetime, passed_by }));
         true
     }
 
@@ -130,17 +146,22 @@ impl Redirect {
         self.steps.iter().any(|step| matches!(step, Step::Store))
     }
 
-    /// The URL for what lies at `place`, a path from the root of the store, and that the store gives
-    /// at `from_store`, if there is one.
-    pub(crate) fn url(&self, place: &str, from_store: Option<&str>) -> Option<String> {
+    /// The URL for `client`, of what lies at `place`, a path from the root of the store, and that the
+    /// store gives at `from_store`, if there is one.
+    pub(crate) fn url(
+        &self,
+        client: IpAddr,
+        place: &str,
+        from_store: Option<&str>,
+    ) -> Option<String> {
         let mut url: Option<Target> = None;
         for step in &self.steps {
             match (step, &mut url) {
                 (Step::Store, url) => *url = from_store.and_then(Target::parse),
                 (Step::To(target), url) => *url = Some(target.at(place)),
-                (Step::Signed(signed), url) => *url = signed.url(place),
+                (Step::Signed(signed), url) if signed.is_for(client) => *url = signed.url(place),
                 (Step::Rewrite(rewrite), Some(url)) => rewrite.apply(url),
-                (Step::Rewrite(_), None) => {}
+                (Step::Signed(_), _) | (Step::Rewrite(_), None) => {}
             }
         }
         url.map(|url| url.to_string())
@@ -164,9 +185,13 @@ impl Rewrite {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use cloudfront::PrivateKey;
 
     use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
     fn to(base_url: &str) -> Redirect {
         let mut redirect = Redirect::default();
@@ -181,7 +206,7 @@ mod tests {
             ("https://cdn.example/", "https://cdn.example/blobs/x"),
             ("http://cdn.example:81/a/b/?c=d", "http://cdn.example:81/a/b/blobs/x"),
         ] {
-            assert_eq!(to(base).url("/blobs/x", None).as_deref(), Some(expected));
+            assert_eq!(to(base).url(CLIENT, "/blobs/x", None).as_deref(), Some(expected));
         }
         for base in ["", "/a", "cdn.example", "https://"] {
             assert!(!Redirect::default().push_target(base), "{base}");
@@ -197,27 +222,33 @@ mod tests {
         };
         let mut redirect = to("http://inside:80/a");
         redirect.push_rewrite(rewrite());
-        let url = redirect.url("/blobs/x", None);
+        let url = redirect.url(CLIENT, "/blobs/x", None);
         assert_eq!(url.as_deref(), Some("https://cdn.example:8443/blobs/x"));
-        assert_eq!(to("http://inside").url("/x", None).as_deref(), Some("http://inside/x"));
+        assert_eq!(to("http://inside").url(CLIENT, "/x", None).as_deref(), Some("http://inside/x"));
 
         let mut alone = Redirect::default();
         alone.push_rewrite(rewrite());
-        assert!(!alone.is_on() && alone.url("/blobs/x", None).is_none());
+        assert!(!alone.is_on() && alone.url(CLIENT, "/blobs/x", None).is_none());
         assert!(alone.push_target("http://late.example"));
-        assert_eq!(alone.url("/x", None).as_deref(), Some("http://late.example/x"));
+        assert_eq!(alone.url(CLIENT, "/x", None).as_deref(), Some("http://late.example/x"));
     }
 
-    #[test]
-    fn cloudfront_is_given_signed_urls() {
+    fn to_cloudfront(passed_by: Option<watch::Receiver<Networks>>) -> Redirect {
         let pem = include_bytes!("../../cloudfront/tests/key.pem");
         let signer = Signer::new(PrivateKey::from_pem(pem).unwrap(), "K1".to_owned());
         let mut redirect = Redirect::default();
         redirect.push_store();
-        let lifetime = Duration::from_mins(20);
-        assert!(redirect.push_cloudfront("https://cdn.example/team/", signer, lifetime));
+        let (base, lifetime) = ("https://cdn.example/team/", Duration::from_mins(20));
+        assert!(redirect.push_cloudfront(base, signer, lifetime, passed_by));
+        redirect
+    }
+
+    #[test]
+    fn cloudfront_is_given_signed_urls() {
+        let redirect = to_cloudfront(None);
         assert!(redirect.is_on());
-        let url = redirect.url("/blobs/x", Some("http://store/bucket/blobs/x?signed")).unwrap();
+        let url =
+            redirect.url(CLIENT, "/blobs/x", Some("http://store/bucket/blobs/x?signed")).unwrap();
         let (start, rest) = url.split_once("?Expires=").unwrap();
         assert_eq!(start, "https://cdn.example/team/blobs/x");
         let (end, rest) = rest.split_once("&Signature=").unwrap();
@@ -229,19 +260,34 @@ mod tests {
     }
 
     #[test]
+    fn amazons_own_networks_are_given_what_was_there_before() {
+        let (networks, known) = watch::channel(Networks::default());
+        let redirect = to_cloudfront(Some(known));
+        let from_store = "http://store/bucket/blobs/x?signed";
+        let url = |client| redirect.url(client, "/blobs/x", Some(from_store)).unwrap();
+        assert!(url(CLIENT).starts_with("https://cdn.example/"));
+        let list = br#"{"prefixes": [{"ip_prefix": "192.0.2.0/24", "region": "us-east-1"}]}"#;
+        networks.send_replace(Networks::parse(list, &[]).unwrap());
+        assert_eq!(url(CLIENT), from_store);
+        assert!(url(Ipv4Addr::LOCALHOST.into()).starts_with("https://cdn.example/"));
+        // What is served here then is not sent away.
+        assert_eq!(redirect.url(CLIENT, "/blobs/x", None), None);
+    }
+
+    #[test]
     fn a_store_may_have_urls() {
         let mut redirect = Redirect::default();
         redirect.push_store();
         assert!(redirect.is_on() && redirect.asks_store());
         let signed = "http://store:8333/bucket/orlop/blobs/x?X-Amz-Signature=a%2Fb";
-        assert_eq!(redirect.url("/orlop/blobs/x", Some(signed)).as_deref(), Some(signed));
-        assert_eq!(redirect.url("/orlop/blobs/x", None), None);
+        assert_eq!(redirect.url(CLIENT, "/orlop/blobs/x", Some(signed)).as_deref(), Some(signed));
+        assert_eq!(redirect.url(CLIENT, "/orlop/blobs/x", None), None);
         redirect.push_rewrite(Rewrite {
             scheme: Some(Scheme::HTTPS),
             host: Some(Authority::from_static("outside")),
             trim_path_prefix: Some("/bucket".to_owned()),
         });
-        let url = redirect.url("/orlop/blobs/x", Some(signed));
+        let url = redirect.url(CLIENT, "/orlop/blobs/x", Some(signed));
         assert_eq!(url.as_deref(), Some("https://outside/orlop/blobs/x?X-Amz-Signature=a%2Fb"));
     }
 }

@@ -155,7 +155,7 @@ impl Service {
         }
         match admitted {
             Ok(caller) => {
-                let request = Request::new(self, parts, connection, &caller);
+                let request = Request::new(self, parts, connection, address, &caller);
                 let result = self.route(&request, path, body, address).await;
                 (caller.user().map(str::to_owned), result)
             }
@@ -262,6 +262,7 @@ pub(crate) struct Request<'a> {
     service: &'a Service,
     parts: &'a Parts,
     connection: Connection,
+    address: IpAddr,
     caller: &'a Caller,
     query: OnceLock<Query>,
 }
@@ -271,9 +272,10 @@ impl<'a> Request<'a> {
         service: &'a Service,
         parts: &'a Parts,
         connection: Connection,
+        address: IpAddr,
         caller: &'a Caller,
     ) -> Self {
-        Self { service, parts, connection, caller, query: OnceLock::new() }
+        Self { service, parts, connection, address, caller, query: OnceLock::new() }
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -287,6 +289,11 @@ impl<'a> Request<'a> {
     /// Who asks.
     pub(crate) fn caller(&self) -> &Caller {
         self.caller
+    }
+
+    /// The client's address, as far as it is known.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 
     pub(crate) fn method(&self) -> &Method {

@@ -45,7 +45,8 @@ async fn send_away(
     let redirect = &request.config().redirect;
     let from_store =
         if redirect.asks_store() { place.url(request.method().clone()).await? } else { None };
-    Ok(redirect.url(&place.path(), from_store.as_deref()).map(|url| {
+    let url = redirect.url(request.address(), &place.path(), from_store.as_deref());
+    Ok(url.map(|url| {
         let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
         insert(response.headers_mut(), header::LOCATION, &url);
         response

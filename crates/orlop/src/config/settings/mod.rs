@@ -21,7 +21,7 @@ pub(crate) use health::{Health, HttpCheck};
 pub(crate) use http::{Certificate, ClientAuth, Http, Net, Tls, TlsVersion};
 pub(crate) use log::{Formatter, Level, Log};
 pub(crate) use redis::{Login as RedisLogin, Redis, RedisTls, Servers as RedisServers};
-pub(crate) use storage::{Place, Storage, StorageMiddleware, UploadPurging};
+pub(crate) use storage::{AmazonNetworks, Place, Storage, StorageMiddleware, UploadPurging};
 pub(crate) use validation::{IndexChildren, Platform, Require, Validation};
 #[cfg(test)] // The server reads their fields without naming them.
 pub(crate) use {
@@ -63,7 +63,7 @@ pub(crate) struct Config {
 /// Reads every key that the server acts on from a tree that was checked and filled.
 pub(super) fn read(root: &Node, notes: &mut Notes) -> Result<Config, ConfigError> {
     let root = Section::root(root);
-    let storage = storage::read(&root, notes)?;
+    let storage = storage::read(&root)?;
     Ok(Config {
         log: log::read(&root.section("log"))?,
         http: http::read(&root.section("http"), notes)?,

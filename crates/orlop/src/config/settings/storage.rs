@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use net::client::{Url, UrlError};
 use web::redirect::Redirect;
 
-use super::super::Notes;
 use super::super::duration;
 use super::super::error::ConfigError;
 use super::super::kind;
@@ -95,18 +95,35 @@ pub(crate) enum StorageMiddleware {
     Redirect { base_url: String },
     /// Clients are sent to this URL with the content's key in the bucket behind it, signed for this
     /// time with this key.
-    CloudFront { base_url: String, private_key: PathBuf, key_pair_id: String, lifetime: Duration },
+    CloudFront {
+        base_url: String,
+        private_key: PathBuf,
+        key_pair_id: String,
+        lifetime: Duration,
+        /// Who gets the bucket's own URL; nobody without it.
+        passed_by: Option<AmazonNetworks>,
+    },
     /// The parts of a URL that are changed.
     Rewrite { scheme: Option<String>, host: Option<String>, trim_path_prefix: Option<String> },
 }
 
-pub(super) fn read(root: &Section<'_>, notes: &mut Notes) -> Result<Storage, ConfigError> {
+/// Networks of Amazon: where their list is, and which of them are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AmazonNetworks {
+    pub(crate) list: Url,
+    /// Above zero.
+    pub(crate) update_interval: Duration,
+    /// Empty: all.
+    pub(crate) regions: Vec<String>,
+}
+
+pub(super) fn read(root: &Section<'_>) -> Result<Storage, ConfigError> {
     let storage = root.section("storage");
     let purging = storage.section("maintenance.uploadpurging");
     let place = place(&storage)?;
     Ok(Storage {
         disk_cache: disk_cache(&storage.section("cache.disk"), &place)?,
-        middleware: middleware(&root.section("middleware"), &place, notes)?,
+        middleware: middleware(&root.section("middleware"), &place)?,
         place,
         delete_enabled: storage.is_on("delete.enabled")?,
         read_only: storage.is_on("maintenance.readonly.enabled")?,
@@ -146,11 +163,7 @@ fn disk_cache(section: &Section<'_>, place: &Place) -> Result<Option<DiskCache>,
     Ok(Some(DiskCache { folder, max_size: section.must_size("maxsize")? }))
 }
 
-fn middleware(
-    section: &Section<'_>,
-    place: &Place,
-    notes: &mut Notes,
-) -> Result<Vec<StorageMiddleware>, ConfigError> {
+fn middleware(section: &Section<'_>, place: &Place) -> Result<Vec<StorageMiddleware>, ConfigError> {
     let mut found = Vec::new();
     for entry in section.sections("storage") {
         if entry.is_on("disabled")? {
@@ -179,14 +192,7 @@ fn middleware(
                 host: options.text("host")?,
                 trim_path_prefix: options.text("trimpathprefix")?,
             }),
-            _ => {
-                if options.text("ipfilteredby")?.is_some_and(|by| !by.eq_ignore_ascii_case("none"))
-                {
-                    let name = "middleware.storage: cloudfront: ipfilteredby";
-                    notes.later(&options.origin_of("ipfilteredby"), name);
-                }
-                found.push(cloudfront(&entry, &options, place)?);
-            }
+            _ => found.push(cloudfront(&entry, &options, place)?),
         }
     }
     Ok(found)
@@ -215,5 +221,38 @@ fn cloudfront(
     let root = bucket.root.trim_matches('/');
     let slash = if root.is_empty() { "" } else { "/" };
     let base_url = format!("{}{slash}{root}", base_url.trim_end_matches('/'));
-    Ok(StorageMiddleware::CloudFront { base_url, private_key, key_pair_id, lifetime })
+    let passed_by = amazon_networks(options)?;
+    Ok(StorageMiddleware::CloudFront { base_url, private_key, key_pair_id, lifetime, passed_by })
+}
+
+/// Where Amazon lists its networks, and how often to look if nobody says so.
+const NETWORKS_URL: &str = "https://ip-ranges.amazonaws.com/ip-ranges.json";
+const NETWORKS_UPDATE: Duration = Duration::from_hours(12);
+
+/// `ipfilteredby`, and what goes with it.
+fn amazon_networks(options: &Section<'_>) -> Result<Option<AmazonNetworks>, ConfigError> {
+    let regions = match options.text("ipfilteredby")?.map(|by| by.to_ascii_lowercase()).as_deref() {
+        None | Some("none") => return Ok(None),
+        Some("awsregion") => {
+            let text = options.text("awsregion")?.unwrap_or_default();
+            let regions = text.split(',').map(str::trim).filter(|region| !region.is_empty());
+            let regions: Vec<String> = regions.map(ToOwned::to_owned).collect();
+            if regions.is_empty() {
+                let reason = "awsregion needs regions, such as awsregion: us-east-1, us-west-2";
+                return Err(options.unfit("ipfilteredby", reason));
+            }
+            regions
+        }
+        Some(_) => Vec::new(),
+    };
+    let list = options.text("iprangesurl")?.unwrap_or_else(|| NETWORKS_URL.to_owned());
+    Ok(Some(AmazonNetworks {
+        list: list
+            .parse()
+            .map_err(|error: UrlError| options.unfit("iprangesurl", &error.to_string()))?,
+        update_interval: options
+            .get("updatefrequency", duration::parse)?
+            .unwrap_or(NETWORKS_UPDATE),
+        regions,
+    }))
 }

@@ -140,6 +140,14 @@ fn wrong_values_name_place_key_expected_and_found() {
             "middleware: {storage: [{name: cloudfront, options: {baseurl: x}}]}",
             "middleware.storage[0].options.privatekey",
         ),
+        (
+            "middleware: {storage: [{name: cloudfront, options: {ipfilteredby: gcp}}]}",
+            "middleware.storage[0].options.ipfilteredby",
+        ),
+        (
+            "middleware: {storage: [{name: cloudfront, options: {updatefrequency: 0s}}]}",
+            "middleware.storage[0].options.updatefrequency",
+        ),
         ("policy: {repository: {classes: [picture]}}", "policy.repository.classes[0]"),
     ] {
         let message = refusal(lines);
@@ -243,6 +251,12 @@ fn what_does_not_go_together_is_an_error() {
             "middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
              keypairid: i}}]}",
             "middleware.storage[0].name",
+        ),
+        (
+            "middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
+             keypairid: i, ipfilteredby: awsregion, awsregion: ','}}]}\n\
+             storage: {s3: {bucket: b, region: r}}\ndatabase: {url: 'sqlite:///f'}",
+            "middleware.storage[0].options.ipfilteredby",
         ),
         ("http: {prefix: /a/../b/}", "http.prefix"),
         ("http: {prefix: '/a;b/'}", "http.prefix"),
@@ -390,12 +404,6 @@ fn what_a_later_version_does_is_named() {
         ("proxy: {remoteurl: 'https://example.com'}", "proxy.remoteurl"),
         ("notifications: {endpoints: [{url: 'http://h'}]}", "notifications.endpoints[0]"),
         ("log: {hooks: [{type: mail}]}", "log.hooks[0]"),
-        (
-            "storage: {s3: {bucket: b, region: r}}\ndatabase: {url: 'sqlite:///f'}\n\
-             middleware: {storage: [{name: cloudfront, options: {baseurl: h, privatekey: /k, \
-             keypairid: i, ipfilteredby: aws}}]}",
-            "middleware.storage: cloudfront: ipfilteredby",
-        ),
     ] {
         let found = unsupported(lines);
         assert_eq!(found.len(), 1, "{lines}: {found:?}");

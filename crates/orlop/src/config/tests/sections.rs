@@ -356,26 +356,40 @@ fn redis() {
 
 #[test]
 fn cloudfront() {
-    let of = |base: &str| {
+    let of = |base: &str, more: &str| {
         let config = clean(&format!(
             "storage: {{s3: {{bucket: b, region: r, rootdirectory: /team/}}}}
 database: {{url: 'sqlite:///f'}}
 middleware:
   storage:
     - name: cloudfront
-      options: {{baseurl: '{base}', privatekey: /k, keypairid: K1, ipfilteredby: none}}
+      options: {{baseurl: '{base}', privatekey: /k, keypairid: K1{more}}}
 "
         ));
-        let [StorageMiddleware::CloudFront { base_url, lifetime, .. }] =
+        let [StorageMiddleware::CloudFront { base_url, lifetime, passed_by, .. }] =
             &config.storage.middleware[..]
         else {
             panic!("{:?}", config.storage.middleware);
         };
         assert_eq!(*lifetime, Duration::from_mins(20));
-        base_url.clone()
+        (base_url.clone(), passed_by.clone())
     };
-    assert_eq!(of("cdn.example/"), "https://cdn.example/team");
-    assert_eq!(of("http://cdn.example/x"), "http://cdn.example/x/team");
+    assert_eq!(of("cdn.example/", ""), ("https://cdn.example/team".to_owned(), None));
+    let none = of("http://cdn.example/x", ", ipfilteredby: none, awsregion: us-east-1");
+    assert_eq!(none, ("http://cdn.example/x/team".to_owned(), None));
+
+    let all = of("h", ", ipfilteredby: AWS, awsregion: us-east-1").1.unwrap();
+    assert_eq!(all.list.to_string(), "https://ip-ranges.amazonaws.com/ip-ranges.json");
+    assert_eq!((all.update_interval, all.regions.len()), (Duration::from_hours(12), 0));
+    let some = of(
+        "h",
+        ", ipfilteredby: awsregion, awsregion: 'us-east-1, us-west-2', \
+         updatefrequency: 1h, iprangesurl: 'http://mirror/r.json'",
+    );
+    let some = some.1.unwrap();
+    assert_eq!(some.list.to_string(), "http://mirror/r.json");
+    assert_eq!(some.update_interval, Duration::from_hours(1));
+    assert_eq!(some.regions, ["us-east-1", "us-west-2"]);
 }
 
 #[test]
