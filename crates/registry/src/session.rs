@@ -228,6 +228,9 @@ impl Session {
         loop {
             let (next, received) = match receiver.receive(&mut chunks).await {
                 Ok(taken) => taken,
+                Err(Error::Storage(error)) if error.is_loss() => {
+                    return Err(self.lost(error).await);
+                }
                 Err(error) => {
                     self.give_space_back().await;
                     return Err(error);
@@ -271,7 +274,10 @@ impl Session {
 
     /// Saves what was received, so that it can be gone on with; if not to `keep` it, by others.
     pub(crate) async fn save(&mut self, receiver: Receiver, keep: bool) -> Result<Receiver, Error> {
-        let receiver = receiver.flush().await?;
+        let receiver = match receiver.flush().await {
+            Err(Error::Storage(error)) if error.is_loss() => return Err(self.lost(error).await),
+            flushed => flushed?,
+        };
         let state = uploads::Upload { store_id: self.store_id.clone(), ..receiver.progress() };
         let saved = if self.is_new {
             self.registry.ensure_adopted(&self.repository).await?;

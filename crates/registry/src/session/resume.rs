@@ -119,9 +119,10 @@ impl Session {
         }
     }
 
-    /// What to say if the store can not go on with the upload.
-    async fn lost(&mut self, error: blobs::Error) -> Error {
-        if error.kind() != ErrorKind::NotFound {
+    /// What to say if the store no longer has what the upload goes on from: it may remove what is
+    /// not finished for long. The client has to begin again.
+    pub(super) async fn lost(&mut self, error: blobs::Error) -> Error {
+        if !error.is_loss() {
             return error.into();
         }
         tracing::warn!(upload = %self.id, %error, "an upload has lost its bytes");
