@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::guide::OPERATE;
 use crate::http::{Http, array, text};
+use crate::postgres::Database;
 use crate::process::Daemon;
 use crate::registry::{Setup, free_port};
 use crate::scenario::{Scenario, Stage, wait_until};
@@ -52,10 +53,9 @@ fn numbers(stage: &Stage) -> Result<()> {
     let line = stage.client("htpasswd").args(["-Bbn", "testuser", PASSWORD]).text()?;
     stage.file("htpasswd", line)?;
     let operators = format!("127.0.0.1:{}", free_port()?);
-    let setup = Setup {
-        environment: vec![("REGISTRY_HTTP_DEBUG_ADDR", operators.clone())],
-        ..Setup::configuration(CONFIGURATION)
-    };
+    let database = Database::start(stage)?;
+    let mut setup = Setup { configuration: Some(CONFIGURATION), ..database.setup() };
+    setup.environment.push(("REGISTRY_HTTP_DEBUG_ADDR", operators.clone()));
     stage.with_registry_set_up(&setup, |registry| {
         let prometheus = Prometheus::start(stage, &operators)?;
         let (layout, _) = image::runnable(stage, "watched")?;

@@ -37,6 +37,8 @@ pub mod uploads;
 pub use copy::CopyProgress;
 pub use error::{Error, ErrorKind};
 pub(crate) use sql::size as sql_size;
-pub use sql::{Address, Durability, Lock, Metadata, Presence, Retry, Role, Tx, TxFuture};
+pub use sql::{
+    Address, Connections, Durability, Lock, Metadata, Presence, Retry, Role, Tx, TxFuture,
+};
 pub(crate) use sql::{Query, Row, Value};
 pub use status::Status;

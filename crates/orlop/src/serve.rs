@@ -41,6 +41,7 @@ pub(crate) async fn run(
     let metrics = Metrics::default();
     let store = store::open(config, &metrics).await?;
     let registry = &store.registry;
+    metrics.database(registry);
     let access = access::open(config, registry).await?;
     let checks = Checks::new(&config.health, config.storage.place.driver(), registry)?;
 

@@ -67,6 +67,7 @@ pub use contents::SharedCache;
 pub use error::Error;
 pub use export::{ExportError, ExportProgress, Exported};
 pub use manifest::{ManifestPush, Precondition, PushedManifest};
+pub use metadata::Connections;
 pub use metadata::adoption::Finding as AdoptionFinding;
 pub use pull::{BlobPlace, PulledBlob, PulledManifest};
 pub use purge::{IdleUpload, Purged};
@@ -175,6 +176,11 @@ impl Registry {
         self.metadata().ping().await?;
         self.blobs().check_writable().await?;
         Ok(())
+    }
+
+    /// How the connections to PostgreSQL are used; `None` without it.
+    pub fn database_connections(&self) -> Option<Connections> {
+        self.metadata().connections()
     }
 
     fn metadata(&self) -> &Metadata {

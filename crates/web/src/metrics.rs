@@ -1,6 +1,7 @@
 //! What is counted, for Prometheus. Labels have few values; names of repositories are not labels.
 
 mod compatible;
+mod database;
 mod disk_cache;
 mod process;
 mod shared_cache;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use compatible::Compatible;
+use database::Database;
 use disk_cache::DiskCache;
 use process::Process;
 use shared_cache::SharedCache;
@@ -54,6 +56,7 @@ struct Shared {
     redis: SharedCache,
     disk_cache: DiskCache,
     storage: Storage,
+    database: Database,
     kinds: [[OnceLock<Kind>; METHODS.len()]; HANDLERS],
 }
 
@@ -146,6 +149,8 @@ impl Default for Metrics {
         let compatible = Compatible::register(&mut root);
         let storage = Storage::register(&mut root);
         root.register_collector(Box::new(Process::default()));
+        let database = Database::default();
+        root.register_collector(Box::new(database.clone()));
         let registry = root.sub_registry_with_prefix("orlop");
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
@@ -197,6 +202,7 @@ impl Default for Metrics {
             redis,
             disk_cache,
             storage,
+            database,
             kinds: Default::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -286,6 +292,11 @@ impl Metrics {
     /// Counts spans of traces that were sent nowhere.
     pub fn spans_dropped(&self, count: u64) {
         self.shared.dropped_spans.inc_by(count);
+    }
+
+    /// Shows how the registry uses the connections of its database.
+    pub fn database(&self, registry: &registry::Registry) {
+        let _ = self.shared.database.0.set(registry.clone());
     }
 
     /// All of it in the text format of OpenMetrics.

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use crate::{Error, ErrorKind, migrate, tables};
 pub use lock::Lock;
-pub use postgres::Address;
+pub use postgres::{Address, Connections};
 pub use presence::{Presence, Role};
 pub(crate) use value::{Row, Value, size};
 
@@ -311,6 +311,14 @@ impl Metadata {
         matches!(self.engine, Engine::Postgres(_))
     }
 
+    /// How the connections to PostgreSQL are used. `None` with SQLite.
+    pub fn connections(&self) -> Option<Connections> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(database) => Some(database.connections()),
+        }
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         if let Engine::Sqlite(database) = &self.engine {
@@ -369,7 +377,10 @@ where
 {
     for attempt in 1..MAX_ATTEMPTS {
         match database.write(terms, input, function).await {
-            Err(error) if error.is_conflict() => yield_to_others(attempt).await,
+            Err(error) if error.is_conflict() => {
+                database.note_conflict();
+                yield_to_others(attempt).await;
+            }
             done => return done,
         }
     }

@@ -12,6 +12,7 @@
 
 mod address;
 mod connection;
+mod connections;
 mod replica;
 mod staleness;
 mod tls;
@@ -27,6 +28,8 @@ use super::{Durability, Terms, Tx, TxFuture};
 use crate::{Error, ErrorKind};
 pub use address::Address;
 pub(super) use connection::Connection;
+pub use connections::Connections;
+use connections::Counts;
 use replica::Replica;
 use staleness::Staleness;
 
@@ -61,6 +64,7 @@ pub(super) struct Database {
     tls: tls::MakeTls,
     idle: Mutex<Vec<Tx>>,
     permits: Arc<Semaphore>,
+    counts: Counts,
     /// Since when no connection could be made.
     away_since: Mutex<Option<Instant>>,
     /// What writes expect in the setting of [`super::presence`].
@@ -105,6 +109,7 @@ impl Database {
             tls,
             idle: Mutex::default(),
             permits,
+            counts: Counts::default(),
             away_since: Mutex::default(),
             fence: Mutex::default(),
             is_fenced: AtomicBool::new(false),
@@ -114,8 +119,10 @@ impl Database {
     /// A connection of one's own: an idle one, or a new one. If it is not given back it closes,
     /// and PostgreSQL rolls back what it was doing.
     pub(super) async fn connection(&self) -> Result<Tx, Error> {
-        let permit = timeout(POOL_WAIT, Arc::clone(&self.permits).acquire_owned());
-        let Ok(Ok(permit)) = permit.await else {
+        let begun = Instant::now();
+        let permit = timeout(POOL_WAIT, Arc::clone(&self.permits).acquire_owned()).await;
+        self.counts.waited(begun.elapsed());
+        let Ok(Ok(permit)) = permit else {
             let message = format!(
                 "all {} connections to PostgreSQL have been in use for {POOL_WAIT:?}",
                 self.address.connections
@@ -224,8 +231,22 @@ impl Database {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// See [`super::Metadata::connections`].
+    pub(super) fn connections(&self) -> Connections {
+        let limit = self.address.connections;
+        let used = limit.saturating_sub(self.permits.available_permits());
+        let idle = self.idle().len();
+        self.counts.add_to(Connections { limit, used, idle, ..Connections::default() })
+    }
+
+    /// A transaction has lost against others.
+    pub(super) fn note_conflict(&self) {
+        self.counts.lost();
+    }
+
     /// What breaks one connection has broken others, too.
-    fn forget_idle(&self) {
+    fn broke(&self) {
+        self.counts.broke();
         let forgotten = std::mem::take(&mut *self.idle());
         drop(forgotten);
     }
@@ -256,7 +277,7 @@ impl Database {
                 return result;
             }
             drop(tx);
-            self.forget_idle();
+            self.broke();
             if !retries.wait().await {
                 return result;
             }
@@ -296,7 +317,7 @@ impl Database {
             match attempt {
                 Attempt::Done(result) => return result,
                 Attempt::Again(error) => {
-                    self.forget_idle();
+                    self.broke();
                     if !retries.wait().await {
                         return Err(error);
                     }
@@ -329,7 +350,7 @@ impl Database {
             }
             Err(error) if with(&mut tx, |connection| connection.is_spent()) => {
                 drop(tx);
-                self.forget_idle();
+                self.broke();
                 if self.was_rolled_back(&id).await {
                     return Attempt::Again(error.into());
                 }

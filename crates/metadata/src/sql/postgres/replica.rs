@@ -73,7 +73,7 @@ impl Replica {
         if answer.is_none() {
             // Whether it is slow or away, the next ones do not wait for it.
             self.state().left_alone_until = Some(Instant::now() + PAUSE);
-            self.database.forget_idle();
+            self.database.broke();
             tracing::warn!(standby = %self.database.address, "a standby does not answer");
         }
         answer.flatten()
