@@ -2,6 +2,8 @@
 
 mod account;
 mod signature;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,12 +14,17 @@ use ::http::header::{CONTENT_LENGTH, IF_NONE_MATCH};
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use net::transport::Trust;
-use object_store::azure::{AzureAuthorizer, MicrosoftAzure, MicrosoftAzureBuilder};
-use object_store::client::{HttpRequest, HttpRequestBody, HttpService};
+use object_store::azure::{
+    AzureAuthorizer, AzureCredential, MicrosoftAzure, MicrosoftAzureBuilder,
+};
+use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpService};
 use object_store::path::Path;
 use object_store::{Attributes, BackoffConfig, ObjectStoreExt, RetryConfig};
 
 use crate::cloud::{self, Cloud, Rest, Signing, retries, root};
+use crate::credentials::Lasting;
+use crate::credentials::bearer::{Bearer, Renewing};
+use crate::credentials::library::Library;
 use crate::http::Connections;
 use crate::{Attempt, Error, ErrorKind, Future, Objects, PartRules, Watch};
 use account::{Account, Proof};
@@ -124,6 +131,15 @@ impl fmt::Debug for Credentials {
 
 /// Opens a container. Nothing is asked of it yet. `watch` hears of all that is asked later.
 pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
+    open_as(config, watch, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// The same with the environment that `variable` tells of.
+fn open_as(
+    config: &Config,
+    watch: Watch,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Objects>, Error> {
     let wrong = |cause: String| {
         Error::new(ErrorKind::Other, format!("use the container {}", config.container), cause)
     };
@@ -141,16 +157,27 @@ pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
         Proof::Signature(_) => false,
         _ => account.is_named_in_url(),
     };
-    let library = proof
-        .apply(MicrosoftAzureBuilder::new())
+    let builder = proof
+        .apply(MicrosoftAzureBuilder::new(), variable)
         .with_account(&account.name)
         .with_endpoint(account.url)
         .with_container_name(&config.container)
         .with_allow_http(true)
         .with_retry(retries_of(config))
+        .with_http_connector(connections.clone());
+    let unusable = |error| cloud::failed("open", &config.container, &error);
+    let source = builder.clone();
+    let source = Library::new(move || Ok(source.clone().build()?.credentials().clone()));
+    let credentials = Arc::new(Lasting::new(source.map_err(unusable)?));
+    let connections = Renewing {
+        connections: HttpClient::new(connections),
+        credentials: Arc::clone(&credentials),
+    };
+    let library = builder
+        .with_credentials(credentials)
         .with_http_connector(connections.clone())
         .build()
-        .map_err(|error| cloud::failed("open", &config.container, &error))?;
+        .map_err(unusable)?;
     let account = account.name;
     let rest = Blocks { library: library.clone(), connections, account, url, can_sign, signer };
     Ok(Arc::new(Cloud::<MicrosoftAzure, Blocks> {
@@ -161,6 +188,15 @@ pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
         rules: RULES,
         attributes: Attributes::new(),
     }))
+}
+
+impl Bearer for AzureCredential {
+    fn token(&self) -> Option<&str> {
+        match self {
+            Self::BearerToken(token) => Some(token),
+            Self::AccessKey(_) | Self::SASToken(_) => None,
+        }
+    }
 }
 
 fn retries_of(config: &Config) -> RetryConfig {
@@ -177,7 +213,7 @@ fn retries_of(config: &Config) -> RetryConfig {
 /// them.
 struct Blocks {
     library: MicrosoftAzure,
-    connections: Connections,
+    connections: Renewing<AzureCredential>,
     account: String,
     /// Of the container.
     url: String,
@@ -257,47 +293,4 @@ fn blob_url(container: &str, name: &str) -> String {
         .remove(b'_')
         .remove(b'~');
     format!("{container}/{}", percent_encoding::utf8_percent_encode(name, KEPT))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> Config {
-        Config { account_name: "acme".to_owned(), container: "c".to_owned(), ..Config::default() }
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let open_as = |kind| {
-            let credentials = Credentials { kind: Some(kind), ..Credentials::default() };
-            open(&Config { credentials, ..config() }, Watch::default())
-                .map(|_| ())
-                .map_err(|error| error.to_string())
-        };
-        let error = open_as(CredentialsKind::SharedKey).unwrap_err();
-        assert!(error.contains("the account's key"), "{error}");
-        let error = open_as(CredentialsKind::ClientSecret).unwrap_err();
-        assert!(error.contains("clientid, tenantid and secret"), "{error}");
-        open_as(CredentialsKind::Identity).unwrap();
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let credentials =
-            Credentials { secret: Some("hidden1".to_owned()), ..Credentials::default() };
-        let config = Config {
-            account_key: Some("aGlkZGVuMg==".to_owned()),
-            connection_string: Some("AccountKey=aGlkZGVuMg==".to_owned()),
-            credentials,
-            ..config()
-        };
-        let store = open(&config, Watch::default()).unwrap();
-        // The key in Base64, and its bytes.
-        for shown in [format!("{config:?}"), format!("{store:?}")] {
-            for secret in ["hidden", "aGlk", "104, 105"] {
-                assert!(!shown.contains(secret), "{shown}");
-            }
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A request that an object store did not fulfil.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     /// What was being done, to what: for the log, not for clients.

@@ -1,6 +1,7 @@
 //! Google Cloud Storage.
 
 mod api;
+mod identity;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -18,16 +19,17 @@ use bytes::Bytes;
 use futures_core::Stream;
 use net::transport::Trust;
 use object_store::client::HttpError;
-use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::gcp::GoogleCloudStorage;
 use object_store::path::Path;
 use object_store::signer::Signer;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use crate::cloud::{failed, retries, root};
+use crate::cloud::{failed, root};
 use crate::http::Connections;
 use crate::{Attempt, Error, ErrorKind, Found, Future, Objects, Opened, Page, PartRules, Watch};
 use api::{Api, Call, Failure, Resource, encoded};
+use identity::Identity;
 
 /// A session takes bytes in their order, in steps of 256 KiB.
 const RULES: PartRules = PartRules {
@@ -75,30 +77,33 @@ impl fmt::Debug for Config {
 
 /// Opens a bucket. Nothing is asked of it yet. `watch` hears of all that is asked later.
 pub fn open(config: &Config, watch: Watch) -> Result<Arc<dyn Objects>, Error> {
-    let wrong = |cause: String| {
-        Error::new(ErrorKind::Other, format!("use the bucket {}", config.bucket), cause)
-    };
-    let connections = Connections::new(&Trust::default(), watch);
-    let connections = connections.map_err(|error| wrong(error.to_string()))?;
-    let user_agent = config.user_agent.as_deref().map(HeaderValue::from_str).transpose();
-    let user_agent =
-        user_agent.map_err(|_| wrong("the value of useragent can not be sent".to_owned()))?;
+    let connections = Connections::new(&Trust::default(), watch).map_err(|error| {
+        let context = format!("use the bucket {}", config.bucket);
+        Error::new(ErrorKind::Other, context, error.to_string())
+    })?;
     let emulator = config.emulator.clone().or_else(|| environment("STORAGE_EMULATOR_HOST"));
-    let (service, library) = match emulator {
-        Some(place) => (service_at(&place), None),
-        None => (SERVICE.to_owned(), Some(library(config, &connections)?)),
-    };
+    match emulator {
+        Some(place) => open_as(Identity::none(connections), config, service_at(&place)),
+        None => open_as(Identity::find(config, connections)?, config, SERVICE.to_owned()),
+    }
+}
+
+fn open_as(
+    identity: Identity,
+    config: &Config,
+    service: String,
+) -> Result<Arc<dyn Objects>, Error> {
+    let user_agent = config.user_agent.as_deref().map(HeaderValue::from_str).transpose();
+    let user_agent = user_agent.map_err(|_| {
+        let context = format!("use the bucket {}", config.bucket);
+        Error::new(ErrorKind::Other, context, "the value of useragent can not be sent")
+    })?;
     let slots = (config.max_concurrency > 0)
         .then(|| Arc::new(Semaphore::new(config.max_concurrency.min(Semaphore::MAX_PERMITS))));
-    let api = Api {
-        connections,
-        credentials: library.as_ref().map(|library| library.credentials().clone()),
-        service,
-        bucket: config.bucket.clone(),
-        user_agent,
-        slots,
-    };
-    Ok(Arc::new(Gcs { api, signer: library, root: root(&config.root) }))
+    let Identity { connections, credentials, signer } = identity;
+    let bucket = config.bucket.clone();
+    let api = Api { connections, credentials, service, bucket, user_agent, slots };
+    Ok(Arc::new(Gcs { api, signer, root: root(&config.root) }))
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -108,27 +113,6 @@ fn environment(name: &str) -> Option<String> {
 fn service_at(place: &str) -> String {
     let place = place.trim_end_matches('/');
     if place.contains("://") { place.to_owned() } else { format!("http://{place}") }
-}
-
-/// Who proves who is asking, and signs.
-fn library(config: &Config, connections: &Connections) -> Result<GoogleCloudStorage, Error> {
-    let failed = |error: &object_store::Error| failed("open", &config.bucket, error);
-    let builder = GoogleCloudStorageBuilder::new()
-        .with_bucket_name(&config.bucket)
-        .with_retry(retries())
-        .with_http_connector(connections.clone());
-    let builder = if let Some(path) = &config.key_file {
-        builder.with_application_credentials(path.to_string_lossy())
-    } else if !config.credentials.is_empty() {
-        let key = serde_json::to_string(&config.credentials).unwrap_or_default();
-        builder.with_service_account_key(key)
-    } else {
-        match environment("GOOGLE_APPLICATION_CREDENTIALS") {
-            Some(path) => builder.with_application_credentials(path),
-            None => builder,
-        }
-    };
-    builder.build().map_err(|error| failed(&error))
 }
 
 /// A bucket.

@@ -11,6 +11,7 @@
 
 pub mod azure;
 mod cloud;
+mod credentials;
 mod error;
 #[cfg(test)]
 mod fake;

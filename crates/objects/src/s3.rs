@@ -14,10 +14,11 @@ use object_store::aws::{AmazonS3, AmazonS3ConfigKey, AwsCredentialProvider};
 use object_store::{Attribute, Attributes, ClientOptions};
 
 use crate::cloud::{Cloud, failed, retries, root};
+use crate::credentials::Lasting;
+use crate::credentials::library::Library;
 use crate::http::Connections;
 use crate::requests::Sender;
 use crate::{Error, ErrorKind, Objects, PartRules, Watch};
-use credentials::Lasting;
 use requests::Requests;
 
 pub(crate) use requests::Uploads;
@@ -145,8 +146,9 @@ fn open_as(
         Encryption::Kms(key) => builder.with_sse_kms_encryption(key),
     };
     let unusable = |error| failed("open", &config.bucket, &error);
-    let source = builder.clone().build().map_err(unusable)?.credentials().clone();
-    let credentials: AwsCredentialProvider = Arc::new(Lasting::new(source));
+    let source = builder.clone();
+    let source = Library::new(move || Ok(source.clone().build()?.credentials().clone()));
+    let credentials: AwsCredentialProvider = Arc::new(Lasting::new(source.map_err(unusable)?));
     builder = builder.with_credentials(Arc::clone(&credentials));
     let signer = match &config.redirect_endpoint {
         None => None,

@@ -6,12 +6,15 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use super::{Config, Credentials, CredentialsKind};
 
+/// Who hands out tokens, if it is not Microsoft's public cloud.
+const AUTHORITY: (&str, AzureConfigKey) = ("AZURE_AUTHORITY_HOST", AzureConfigKey::AuthorityHost);
+
 /// What of the environment says who this process is, and how the library calls it.
 const IDENTITY: [(&str, AzureConfigKey); 6] = [
     ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
     ("AZURE_CLIENT_SECRET", AzureConfigKey::ClientSecret),
     ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
-    ("AZURE_AUTHORITY_HOST", AzureConfigKey::AuthorityHost),
+    AUTHORITY,
     ("AZURE_FEDERATED_TOKEN_FILE", AzureConfigKey::FederatedTokenFile),
     ("IDENTITY_ENDPOINT", AzureConfigKey::MsiEndpoint),
 ];
@@ -105,21 +108,28 @@ impl Proof {
         .map_err(|missing| format!("the credentials of this type need {missing}"))
     }
 
-    pub(super) fn apply(self, builder: MicrosoftAzureBuilder) -> MicrosoftAzureBuilder {
+    /// `variable` tells of the environment.
+    pub(super) fn apply(
+        self,
+        builder: MicrosoftAzureBuilder,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> MicrosoftAzureBuilder {
+        let of_environment = |builder: MicrosoftAzureBuilder, name: &str, key| match variable(name)
+        {
+            Some(value) => builder.with_config(key, value.trim_end_matches('/')),
+            None => builder,
+        };
         match self {
             Self::Key(key) => builder.with_access_key(key),
             Self::Signature(text) => builder.with_config(AzureConfigKey::SasKey, text),
             Self::Secret { client_id, tenant_id, secret } => {
+                let builder = of_environment(builder, AUTHORITY.0, AUTHORITY.1);
                 builder.with_client_secret_authorization(client_id, secret, tenant_id)
             }
             Self::Identity { client_id } => {
-                let builder = IDENTITY.into_iter().fold(builder, |builder, (name, key)| {
-                    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-                    match value {
-                        Some(value) => builder.with_config(key, value.trim_end_matches('/')),
-                        None => builder,
-                    }
-                });
+                let builder = IDENTITY
+                    .into_iter()
+                    .fold(builder, |builder, (name, key)| of_environment(builder, name, key));
                 match client_id {
                     Some(client_id) => builder.with_client_id(client_id),
                     None => builder,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use ::http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use bytes::Bytes;
-use object_store::client::{HttpRequestBody, HttpResponse, HttpService};
+use object_store::client::{HttpClient, HttpRequestBody, HttpResponse};
 use object_store::gcp::GcpCredentialProvider;
 use object_store::{PutPayload, RetryConfig};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::cloud::retries;
-use crate::http::Connections;
+use crate::credentials::bearer;
 use crate::{Error, ErrorKind, Found};
 
 /// How much of an answer that is an error is passed on.
@@ -23,7 +23,7 @@ const SHOWN: usize = 300;
 
 /// Where the requests go, and who sends them.
 pub(super) struct Api {
-    pub(super) connections: Connections,
+    pub(super) connections: HttpClient,
     /// Nobody has to say who it is to an emulator.
     pub(super) credentials: Option<GcpCredentialProvider>,
     /// Scheme and host.
@@ -125,7 +125,7 @@ impl Api {
             Some(slots) => slots.acquire().await.ok(),
             None => None,
         };
-        self.connections.call(request).await.map_err(|error| Failure::from(&error))
+        self.connections.execute(request).await.map_err(|error| Failure::from(&error))
     }
 
     async fn request(&self, call: &Call) -> Result<Request<HttpRequestBody>, Failure> {
@@ -143,10 +143,11 @@ impl Api {
         if let Some(credentials) = self.credentials.as_ref().filter(|_| !call.is_capability) {
             let credential = credentials.get_credential().await;
             let credential = credential.map_err(|error| Failure::from(&error))?;
-            let bearer = HeaderValue::try_from(format!("Bearer {}", credential.bearer));
-            let mut bearer = bearer.map_err(|error| Failure::from(&error))?;
-            bearer.set_sensitive(true);
-            request = request.header(AUTHORIZATION, bearer);
+            let shown = bearer::header(&credential.bearer).ok_or_else(|| Failure {
+                status: None,
+                cause: "the token can not be sent".to_owned(),
+            })?;
+            request = request.header(AUTHORIZATION, shown);
         }
         request.body(HttpRequestBody::from(content)).map_err(|error| Failure::from(&error))
     }

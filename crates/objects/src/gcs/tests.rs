@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use net::transport::Trust;
 use object_store::StaticCredentialProvider;
+use object_store::client::HttpClient;
 use object_store::gcp::GcpCredential;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -259,7 +260,9 @@ async fn bucket(root: &str) -> (Gcs, Arc<Mutex<Server>>) {
     tokio::spawn(serve(listener, Arc::clone(&server)));
     let bearer = GcpCredential { bearer: BEARER.to_owned() };
     let api = Api {
-        connections: Connections::new(&Trust::default(), Watch::default()).unwrap(),
+        connections: HttpClient::new(
+            Connections::new(&Trust::default(), Watch::default()).unwrap(),
+        ),
         credentials: Some(Arc::new(StaticCredentialProvider::new(bearer))),
         service,
         bucket: "the bucket".to_owned(),

@@ -1,14 +1,6 @@
 //! Who is asking: access keys, and whoever hands them out.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use async_trait::async_trait;
-use object_store::CredentialProvider;
-use object_store::aws::{
-    AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider,
-};
-use tokio::time::Instant;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 
 use super::Keys;
 use super::profile::Profile;
@@ -66,77 +58,6 @@ fn with_keys(builder: AmazonS3Builder, keys: &Keys) -> AmazonS3Builder {
     match &keys.session_token {
         Some(token) => builder.with_token(token),
         None => builder,
-    }
-}
-
-/// How long somebody waits for new keys who has old ones.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long the old ones are used then before new ones are asked for again.
-const PAUSE: Duration = Duration::from_secs(5);
-
-/// Keys that stay in use while no new ones can be had.
-///
-/// The library asks for new ones five minutes before the old ones end, and from then on it fails
-/// when it gets none. Whether the old ones are still good the store knows best.
-#[derive(Debug)]
-pub(super) struct Lasting {
-    source: AwsCredentialProvider,
-    last: Mutex<Option<Last>>,
-}
-
-#[derive(Clone, Debug)]
-struct Last {
-    keys: Arc<AwsCredential>,
-    /// Until then they are not renewed.
-    until: Instant,
-}
-
-impl Lasting {
-    pub(super) fn new(source: AwsCredentialProvider) -> Self {
-        Self { source, last: Mutex::default() }
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<Last>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, keys: &Arc<AwsCredential>, until: Instant) {
-        *self.last() = Some(Last { keys: Arc::clone(keys), until });
-    }
-}
-
-#[async_trait]
-impl CredentialProvider for Lasting {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let Some(last) = self.last().clone() else {
-            let keys = self.source.get_credential().await?;
-            self.keep(&keys, Instant::now());
-            return Ok(keys);
-        };
-        if Instant::now() < last.until {
-            return Ok(last.keys);
-        }
-        // It goes on when nobody waits any more: what it brings is there for whoever asks next.
-        let source = Arc::clone(&self.source);
-        let asking = tokio::spawn(async move { source.get_credential().await });
-        let problem = match tokio::time::timeout(PATIENCE, asking).await {
-            Ok(Ok(Ok(keys))) => {
-                self.keep(&keys, Instant::now());
-                return Ok(keys);
-            }
-            Ok(Ok(Err(error))) => net::client::with_causes(&error),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {PATIENCE:?}"),
-        };
-        tracing::warn!(
-            error = problem,
-            "no new keys for S3: the old ones are used as long as they are good"
-        );
-        self.keep(&last.keys, Instant::now() + PAUSE);
-        Ok(last.keys)
     }
 }
 

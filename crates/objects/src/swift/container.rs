@@ -77,7 +77,8 @@ impl Container {
 
     /// Where an object is, for anybody.
     pub(super) async fn public_url(&self, key: &str) -> Result<String, Error> {
-        Ok(self.url(&self.login.session().await?, Place::Container, key))
+        let session = self.login.session().await?;
+        Ok(self.url(&session, Place::Container, key))
     }
 
     fn url(&self, session: &Session, place: Place, key: &str) -> String {
@@ -192,8 +193,10 @@ impl Container {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let session = self.login.after(&session).await?;
-        self.send_as(&session, place, ask).await
+        match self.login.after(&session).await? {
+            Some(session) => self.send_as(&session, place, ask).await,
+            None => Ok(answer),
+        }
     }
 
     async fn send_as(&self, session: &Session, place: Place, ask: &Ask) -> Result<Answer, Error> {

@@ -5,17 +5,18 @@ mod password;
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ::http::header::CONTENT_TYPE;
 use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Config;
+use crate::credentials::{Lasting, Source};
 use crate::requests::{Answer, Ask, Sender};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Future};
 use catalogue::Catalogue;
 
 /// A token is renewed so long before it ends, or when a tenth of its life is left.
@@ -45,18 +46,15 @@ impl Session {
 
 /// Logs in when it is needed.
 #[derive(Debug)]
-pub(super) struct Login {
+pub(super) struct Login(Lasting<LogIn>);
+
+/// How it is done.
+#[derive(Debug)]
+struct LogIn {
     config: Config,
     version: Version,
     sender: Sender,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    session: Option<Session>,
-    /// When it could not be had, and why: those who wait do not each try it again.
-    failed: Option<(Instant, ErrorKind, String)>,
+    session: Mutex<Option<Arc<Session>>>,
 }
 
 /// A way to log in.
@@ -88,38 +86,44 @@ impl Version {
 impl Login {
     pub(super) fn new(config: &Config, sender: Sender) -> Result<Self, Error> {
         let version = Version::of(config)?;
-        Ok(Self { config: config.clone(), version, sender, state: Mutex::default() })
+        let session = Mutex::default();
+        Ok(Self(Lasting::new(LogIn { config: config.clone(), version, sender, session })))
     }
 
     /// The session that there is, or a new one if it ends soon.
-    pub(super) async fn session(&self) -> Result<Session, Error> {
-        self.session_unless(|session| !session.is_fresh()).await
+    pub(super) async fn session(&self) -> Result<Arc<Session>, Error> {
+        self.0.get().await
     }
 
-    /// Another session than the one that was refused.
-    pub(super) async fn after(&self, refused: &Session) -> Result<Session, Error> {
-        self.session_unless(|session| session.token == refused.token).await
+    /// Another session than the one that was refused; `None` if there is none.
+    pub(super) async fn after(&self, refused: &Session) -> Result<Option<Arc<Session>>, Error> {
+        self.0.after(|session| session.token == refused.token).await
+    }
+}
+
+impl Source for LogIn {
+    type Credentials = Session;
+
+    fn credentials(self: Arc<Self>) -> Future<'static, Result<Arc<Session>, Error>> {
+        Box::pin(async move {
+            let fresh = self.known().clone().filter(|session| session.is_fresh());
+            if let Some(session) = fresh {
+                return Ok(session);
+            }
+            let session = Arc::new(self.log_in().await?);
+            *self.known() = Some(Arc::clone(&session));
+            Ok(session)
+        })
     }
 
-    async fn session_unless(&self, unfit: impl Fn(&Session) -> bool) -> Result<Session, Error> {
-        let asked = Instant::now();
-        let mut state = self.state.lock().await;
-        if let Some(session) = state.session.as_ref().filter(|session| !unfit(session)) {
-            return Ok(session.clone());
-        }
-        if let Some((_, kind, cause)) = state.failed.as_ref().filter(|(at, ..)| *at > asked) {
-            return Err(Error::new(*kind, self.context(), cause.clone()));
-        }
-        match self.log_in().await {
-            Ok(session) => {
-                *state = State { session: Some(session.clone()), failed: None };
-                Ok(session)
-            }
-            Err(error) => {
-                state.failed = Some((Instant::now(), error.kind(), error.cause().to_owned()));
-                Err(error)
-            }
-        }
+    fn forget(&self) {
+        *self.known() = None;
+    }
+}
+
+impl LogIn {
+    fn known(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn context(&self) -> String {

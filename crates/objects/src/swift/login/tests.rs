@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::Watch;
-use crate::fake::{self, Fake};
+use crate::credentials::suite::{self, Maker};
+use crate::fake::{self, Asked, Fake};
 use crate::swift::EndpointType;
 
 const V1_ANSWER: &str = "x-storage-url: http://store/v1/AUTH_test/\nx-auth-token: t1\n";
@@ -53,9 +54,10 @@ async fn a_session_lasts_until_it_ends_or_is_refused() {
     let login = login(&config(&server.url, "/auth/v1.0"));
     let first = login.session().await.unwrap();
     assert_eq!(login.session().await.unwrap().token, "t0");
-    assert_eq!(login.after(&first).await.unwrap().token, "t1");
+    let second = login.after(&first).await.unwrap().unwrap();
+    assert_eq!(second.token, "t1");
     // Who was refused at the same time does not log in a third time.
-    assert_eq!(login.after(&first).await.unwrap().token, "t1");
+    assert_eq!(login.after(&first).await.unwrap().unwrap().token, "t1");
     // This one has ended.
     assert_eq!(login.session().await.unwrap().token, "t2");
     assert_eq!(server.asked().len(), 3);
@@ -209,4 +211,57 @@ fn the_url_or_the_setting_says_how() {
     assert_eq!(version("/v3/", 0), Some(Version::V3));
     assert_eq!(version("/identity", 3), Some(Version::V3));
     assert_eq!((version("/identity", 0), version("/v3", 4)), (None, None));
+}
+
+/// Keystone, and `TempAuth` at `/v1.0`, with the store beside them.
+fn token(asked: &Asked, token: &str, life: Duration) -> Option<String> {
+    let host = asked.head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+    let url = format!("http://{host}/store/v1/AUTH_test");
+    if asked.head.starts_with("GET /v1.0 ") {
+        let life = life.as_secs();
+        let headers =
+            format!("x-storage-url: {url}\nx-auth-token: {token}\nx-auth-token-expires: {life}\n");
+        return Some(fake::answer("200 OK", &headers, ""));
+    }
+    let (begins, ends) = (Timestamp::now(), Timestamp::now() + life);
+    if asked.head.starts_with("POST /v2.0/tokens ") {
+        let answer = json!({"access": {
+            "token": {"id": token, "issued_at": begins.to_string(), "expires": ends.to_string()},
+            "serviceCatalog": [{"type": "object-store", "endpoints": [{"publicURL": url}]}],
+        }});
+        return Some(fake::answer("200 OK", "", &answer.to_string()));
+    }
+    if asked.head.starts_with("POST /v3/auth/tokens ") {
+        let endpoint = json!({"interface": "public", "url": url});
+        let answer = json!({"token": {
+            "issued_at": begins.to_string(), "expires_at": ends.to_string(),
+            "catalog": [{"type": "object-store", "endpoints": [endpoint]}],
+        }});
+        let headers = format!("x-subject-token: {token}\n");
+        return Some(fake::answer("201 Created", &headers, &answer.to_string()));
+    }
+    None
+}
+
+#[tokio::test]
+async fn tokens_are_kept_and_renewed() {
+    let of = |path: &'static str| async move {
+        suite::run(&Maker {
+            token,
+            shown_behind: "x-auth-token: ",
+            store: |_| {
+                let modified = "last-modified: Fri, 02 Jan 2026 03:04:05 GMT\n";
+                fake::answer("201 Created", modified, "")
+            },
+            open: Box::new(move |url| {
+                let config = Config { container: "c".to_owned(), ..config(url, path) };
+                crate::swift::open(&config, Watch::default()).unwrap()
+            }),
+            // They are renewed when a tenth of it is left.
+            brief: Duration::from_secs(5),
+            ending: Duration::ZERO,
+        })
+        .await;
+    };
+    tokio::join!(of("/v1.0"), of("/v2.0"), of("/v3"));
 }
