@@ -177,7 +177,10 @@ pub async fn serve_debug(mut listener: Listener, debug: Debug, mut ending: Endin
             });
             let io = TokioIo::new(StallTimeout::new(stream, WRITE_STALL));
             // It ends with the process: operators' tools come back by themselves.
-            let _ = http1::builder(TokioTimer::new()).serve_connection(io, answer).await;
+            let _ = http1::builder(TokioTimer::new())
+                .half_close(true)
+                .serve_connection(io, answer)
+                .await;
         });
     }
 }

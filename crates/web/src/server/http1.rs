@@ -107,12 +107,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Idle<I> {
 /// How HTTP/1 is spoken.
 pub(super) fn builder(timer: impl Timer + Send + Sync + 'static) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .timer(timer)
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_BUFFER)
-        // Who has said all there is to say may still listen: `nc -N`, some proxies.
-        .half_close(true);
+    builder.timer(timer).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_BUFFER);
     builder
 }
 
@@ -130,7 +125,7 @@ where
 {
     let watch = wire.watch().clone();
     let watched = service_fn(|request| {
-        watch.request();
+        watch.request(request.method().is_safe());
         service.call(request)
     });
     let mut serving = builder(HeadTimer::new(&watch)).serve_connection(TokioIo::new(wire), watched);

@@ -32,6 +32,8 @@ pub(super) struct Watch {
     requests: AtomicUsize,
     /// The last thing that hyper did was to ask whether the head of a request takes too long.
     awaits_head: AtomicBool,
+    /// The last request changes nothing.
+    is_safe: AtomicBool,
     /// Something was written that hyper may not have got rid of, or it closes the connection.
     unsent: AtomicBool,
 }
@@ -97,10 +99,19 @@ impl Watch {
         self.awaits_head.store(false, Relaxed);
     }
 
-    /// hyper has handed over a request.
-    pub(super) fn request(&self) {
+    /// hyper has handed over a request, which changes nothing if it `is_safe`.
+    pub(super) fn request(&self, is_safe: bool) {
         self.awaits_head.store(false, Relaxed);
+        self.is_safe.store(is_safe, Relaxed);
         self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Whether hyper shall not hear yet that the client has said all there is to say. It may still
+    /// listen (`nc -N`, some proxies); more probably it is gone. So what it wants to know it is
+    /// told, and what it wants to change is given up: it may have asked another server for it
+    /// meanwhile, and then for something else.
+    fn hides_end(&self) -> bool {
+        self.is_safe.load(Relaxed) && !self.awaits_head.load(Relaxed)
     }
 
     /// How many requests have come, if all were answered to the end, and hyper can do nothing before
@@ -145,7 +156,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Wire<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.io).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            let read = ready!(Pin::new(&mut self.io).poll_read(context, buffer));
+            let is_end = read.is_ok() && buffer.filled().len() == before;
+            if is_end && self.watch.hides_end() {
+                // hyper asks again when it wants the next head.
+                return Poll::Pending;
+            }
+            return Poll::Ready(read);
         }
         let length = self.ahead.len().min(buffer.remaining());
         let rest = self.ahead.split_off(length);

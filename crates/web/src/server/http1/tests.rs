@@ -240,6 +240,22 @@ async fn it_ends_when_one_side_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_gone_changes_nothing_any_more() {
+    for method in ["PUT", "POST", "PATCH", "DELETE"] {
+        let mut client = Client::connect();
+        client.send(&format!("{method} /slow HTTP/1.1\r\ncontent-length: 0\r\n\r\n")).await;
+        sleep(LONG / 2).await;
+        client.io.shutdown().await.unwrap();
+        assert_eq!(client.end().await, (true, 2), "{method}");
+    }
+    // Also if nothing was done yet when that was seen.
+    let mut client = Client::connect();
+    client.io.write_all(b"DELETE /slow HTTP/1.1\r\n\r\n").await.unwrap();
+    client.io.shutdown().await.unwrap();
+    assert_eq!(client.end().await, (true, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_quiet_ends_with_the_server() {
     for said in ["", HELLO, "GET /half"] {
         let mut client = Client::connect();
