@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -359,6 +360,54 @@ async fn tls_as_the_url_asks_for_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_is_shown_by_a_certificate_or_a_password_file() {
+    let (certificate, key) = certificate("localhost");
+    let (of_client, key_of_client) = named_certificate("ada");
+    let server = Server::start_with(&[
+        ("server.crt", certificate),
+        ("server.key", key),
+        ("clients.crt", of_client.clone()),
+        (
+            "hba",
+            "host all orlop all trust\nhostssl all ada all cert\nhost all bob all scram-sha-256\n"
+                .to_owned(),
+        ),
+    ]);
+    server.connect().await;
+    let client = client(&server, "postgres").await;
+    let roles = "CREATE ROLE ada LOGIN SUPERUSER; CREATE ROLE bob LOGIN SUPERUSER PASSWORD 'w:rd'";
+    client.batch_execute(roles).await.unwrap();
+
+    let file = |name: &str, text: &str| {
+        let path = server.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let open = async |user: &str, query: String| {
+        let url = format!("postgres://{user}@127.0.0.1:{}/postgres?{query}", server.port);
+        let opened = Metadata::open_postgres(&url.parse().unwrap()).await;
+        opened.map(drop).map_err(|error| error.to_string())
+    };
+    let (of_client, key_of_client) = (file("ada.crt", &of_client), file("ada.key", &key_of_client));
+    let shown = format!("sslcert={of_client}&sslkey={key_of_client}");
+    open("ada", format!("sslmode=require&{shown}")).await.unwrap();
+    let refused = open("ada", "sslmode=require".to_owned()).await.unwrap_err();
+    assert!(refused.contains("client certificate"), "{refused}");
+
+    let line = format!("127.0.0.1:{}:postgres:bob:w\\:rd\n", server.port);
+    let passwords = file("passwords", &line);
+    open("bob", format!("passfile={passwords}")).await.unwrap();
+    let readable = server.folder.path().join("passwords");
+    fs::set_permissions(&readable, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = open("bob", format!("passfile={passwords}")).await.unwrap_err();
+    assert!(refused.contains("password missing") && refused.contains("found 0644"), "{refused}");
+    assert!(!refused.contains("w:rd"), "{refused}");
+    // Who needs none is not held up.
+    open("orlop", format!("passfile={passwords}")).await.unwrap();
+}
+
 async fn make(metadata: &Metadata, name: &str) -> Result<(), Error> {
     let name = name.parse::<oci::RepositoryName>().unwrap();
     let made = metadata
@@ -382,6 +431,15 @@ fn certificate(name: &str) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
     let certificate = certificate.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// The same of a client, which PostgreSQL knows by the common name.
+fn named_certificate(name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let certificate = parameters.self_signed(&key).unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 

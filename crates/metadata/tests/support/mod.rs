@@ -56,6 +56,7 @@ impl Server {
             match *name {
                 "server.crt" => options.extend(["ssl=on".into(), format!("ssl_cert_file={path}")]),
                 "server.key" => options.push(format!("ssl_key_file={path}")),
+                "clients.crt" => options.push(format!("ssl_ca_file={path}")),
                 _ => options.push(format!("hba_file={path}")),
             }
         }

@@ -107,7 +107,8 @@ impl Kind {
             Self::Network => network(text).is_some(),
             Self::Database => match text.strip_prefix(SQLITE_SCHEME) {
                 Some(file) => file.starts_with('/') && file.len() > 1,
-                None => text.parse::<metadata::Address>().is_ok(),
+                // What else may be wrong with it, whoever reads it tells.
+                None => metadata::Address::is_one(text),
             },
         }
     }

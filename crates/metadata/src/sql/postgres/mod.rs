@@ -11,8 +11,10 @@
 //! transaction that was lost to another one.)
 
 mod address;
+mod client_certificate;
 mod connection;
 mod connections;
+mod password_file;
 mod replica;
 mod staleness;
 mod tls;
@@ -100,7 +102,7 @@ impl Database {
             }
             None => (address.staleness, None),
         };
-        let tls = address.tls.connector()?;
+        let tls = address.tls.connector(address.client_certificate.as_ref())?;
         let permits = Arc::new(Semaphore::new(address.connections));
         Ok(Self {
             staleness: Staleness::new(limit),
@@ -187,12 +189,16 @@ impl Database {
 
     /// A new connection. [`ErrorKind::Unavailable`] if it makes sense to try again.
     async fn connect_once(&self) -> Result<Connection, Error> {
-        let connecting = self.address.config.connect(self.tls.clone());
-        let (client, driver) = connecting.await.map_err(|error| {
+        let (config, no_password) = self.address.login();
+        let (client, driver) = config.connect(self.tls.clone()).await.map_err(|error| {
             let passes = connection::is_broken(&error);
             let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Other };
             let error = Error::from(error);
-            Error::new(kind, format!("cannot connect to {}: {}", self.address, error.message()))
+            // It may be no reason at all: some servers ask for none.
+            let reason = no_password.filter(|_| !passes).map(|reason| format!("; {reason}"));
+            let reason = reason.unwrap_or_default();
+            let message = error.message();
+            Error::new(kind, format!("cannot connect to {}: {message}{reason}", self.address))
         })?;
         let version = driver.parameter("server_version").unwrap_or_default().to_owned();
         tokio::spawn(async move {

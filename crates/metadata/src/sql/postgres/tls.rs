@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 
 use super::address::wrong;
+use super::client_certificate::ClientCertificate;
 use crate::{Error, ErrorKind};
 
 /// What is asked of the server's certificate, if there is TLS.
@@ -66,7 +67,11 @@ impl Tls {
         }
     }
 
-    pub(super) fn connector(&self) -> Result<MakeTls, Error> {
+    /// With what is shown to servers that want to know who connects.
+    pub(super) fn connector(
+        &self,
+        client_certificate: Option<&ClientCertificate>,
+    ) -> Result<MakeTls, Error> {
         let failed = |error: rustls::Error| Error::new(ErrorKind::Other, format!("TLS: {error}"));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self {
@@ -81,8 +86,11 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(failed)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let config = match client_certificate {
+            Some(files) => config.with_client_cert_resolver(files.open()?),
+            None => config.with_no_client_auth(),
+        };
         Ok(MakeTls(TlsConnector::from(Arc::new(config))))
     }
 }

@@ -71,6 +71,13 @@ pub(super) fn read(root: &Section<'_>, place: &Place) -> Result<Database, Config
     let max_connections = database.must_number("maxconnections")?;
     let staleness = database.must_duration("staleness")?;
     let replica = database.text("replica")?.map(Secret::new);
+    for (name, url) in
+        [("url", Some(url.as_str())), ("replica", replica.as_ref().map(Secret::expose))]
+    {
+        if let Some(Err(error)) = url.map(str::parse::<Address>) {
+            return Err(database.unfit(name, &error.to_string()));
+        }
+    }
     if replica.is_some() && staleness.is_zero() {
         let reason =
             "needs database.staleness above zero: what a standby answers is old by some time";

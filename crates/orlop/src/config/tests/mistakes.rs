@@ -85,7 +85,6 @@ fn wrong_values_name_place_key_expected_and_found() {
         ("http: {debug: {prometheus: {path: m}}}", "http.debug.prometheus.path"),
         ("catalog: {maxentries: many}", "catalog.maxentries"),
         ("database: {url: 'mysql://u:hunter2@h/d'}", "database.url"),
-        ("database: {url: 'postgres://u@h/d?sslmode=perhaps'}", "database.url"),
         ("database: {maxconnections: 0}", "database.maxconnections"),
         (
             "storage: {maintenance: {uploadpurging: {age: 0}}}",
@@ -258,6 +257,12 @@ fn what_does_not_go_together_is_an_error() {
              storage: {s3: {bucket: b, region: r}}\ndatabase: {url: 'sqlite:///f'}",
             "middleware.storage[0].options.ipfilteredby",
         ),
+        ("database: {url: 'postgres://u:hunter2@h/d?sslmode=perhaps'}", "database.url"),
+        ("database: {url: 'postgres://u:hunter2@h/d?sslcert=/c'}", "database.url"),
+        (
+            "database: {staleness: 1s, url: 'postgres://u@h/d', replica: 'postgres://u@h/d?x=y'}",
+            "database.replica",
+        ),
         ("http: {prefix: /a/../b/}", "http.prefix"),
         ("http: {prefix: '/a;b/'}", "http.prefix"),
         (
@@ -278,6 +283,7 @@ fn what_does_not_go_together_is_an_error() {
             message.starts_with("c.yml:2:") && message.contains(&format!(": {key}: ")),
             "{lines}: {message}"
         );
+        assert!(!message.contains("hunter2"), "{message}");
     }
     for variable in ["REGISTRY_AUTH_LDAP_URL", "REGISTRY_STORAGE_TAPE_SPEED"] {
         let message = load(None, &[(variable, "x")]).expect_err(variable);
