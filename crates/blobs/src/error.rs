@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Other,
     /// It can not be written.
     ReadOnly,
+    /// The store can not be reached, or does not do as it is told, at present.
+    Unavailable,
     /// This kind of store can not do that.
     Unsupported,
 }
@@ -77,7 +79,8 @@ impl From<objects::Error> for Error {
     fn from(error: objects::Error) -> Self {
         let kind = match error.kind() {
             objects::ErrorKind::NotFound => ErrorKind::NotFound,
-            objects::ErrorKind::Denied | objects::ErrorKind::Other => ErrorKind::Other,
+            objects::ErrorKind::Denied => ErrorKind::Other,
+            objects::ErrorKind::Other => ErrorKind::Unavailable,
         };
         Self::of(kind, error.context().to_owned(), error.cause())
     }

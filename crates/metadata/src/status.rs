@@ -1,7 +1,7 @@
 //! What a database is and how much is in it, for operators.
 
 use crate::tables::{self, TABLES};
-use crate::{Error, Metadata, Tx, migrate};
+use crate::{Error, Metadata, Tx, migrate, settings};
 
 /// What a database is and how much is in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Status {
     pub compatible: u64,
     /// The version of the schema that this program knows.
     pub known: u64,
+    /// It holds a part of another database: a copy was cut short.
+    pub is_part: bool,
     /// Bytes that it takes.
     pub bytes: u64,
     /// The tables of facts, with the number of their rows.
@@ -43,18 +45,28 @@ async fn look(tx: &mut Tx) -> Result<Status, Error> {
     let known = migrate::KNOWN;
     if !there.iter().any(|name| name == "migrations") {
         let tables = Vec::new();
-        return Ok(Status { server, schema: 0, compatible: 0, known, bytes, tables });
+        return Ok(Status {
+            server,
+            schema: 0,
+            compatible: 0,
+            known,
+            is_part: false,
+            bytes,
+            tables,
+        });
     }
     let schema = migrate::schema(tx).await?;
     let mut tables = Vec::new();
     for table in TABLES.iter().filter(|table| there.iter().any(|name| name == table.name)) {
         tables.push((table.name.to_owned(), table.count(tx).await?));
     }
+    let is_part = settings::get(tx, settings::COPY).await?.is_some();
     Ok(Status {
         server,
         schema: schema.version,
         compatible: schema.compatible,
         known,
+        is_part,
         bytes,
         tables,
     })

@@ -152,6 +152,31 @@ async fn servers_and_commands_that_must_be_alone() {
     assert!(second_server(&server).await.is_some());
 }
 
+/// What a command does to a store looks at no mark: so nobody writes there before it has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_cut_off_has_ended_when_others_begin() {
+    let server = Server::start();
+    let command = server.connect().await;
+    let alone = command.enter(Role::Alone).await.unwrap().unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks \
+               WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'";
+    client(&server, "postgres").await.batch_execute(cut).await.unwrap();
+    let entering = second_server(&server);
+    let first = tokio::select! {
+        () = alone.lost() => "lost",
+        _ = entering => "entered",
+    };
+    assert_eq!(first, "lost");
+    alone.leave().await;
+    let _serving = second_server(&server).await.unwrap();
+    let error = make(&command, "a/b").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+
+    // One that was killed is waited for once; one that has said that it ended, not at all.
+    let marks = "SELECT 1 FROM settings WHERE name = 'used-alone' AND value LIKE 'running %'";
+    assert!(client(&server, "postgres").await.query(marks, &[]).await.unwrap().is_empty());
+}
+
 /// What a server was about to commit when it seemed to be gone is waited for, and seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_must_be_alone_waits_for_writes_that_have_begun() {

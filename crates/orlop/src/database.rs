@@ -24,6 +24,10 @@ const LOCK: &str = "orlop/lock";
 pub(crate) const LOST: &str = "a command has used the database alone while this server was cut off \
     from it: start it again";
 
+/// Why a command that must be alone has ended by itself.
+const NOT_ALONE: &str = "the connection to the database that kept servers away from it was lost, so \
+    the command has stopped halfway: run it again";
+
 /// Somebody else uses the data in a way that this does not go with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InUse {
@@ -56,6 +60,25 @@ impl Database {
     /// Returns when another program may have used the database alone meanwhile: this one must end.
     pub(crate) async fn lost(&self) {
         self.presence.lost().await;
+    }
+
+    /// Says that a command has ended that uses the database alone.
+    pub(crate) async fn leave(&self) {
+        self.presence.leave().await;
+    }
+
+    /// Does the work of a command that uses the database alone, and gives it up when that may not
+    /// be so any more.
+    pub(crate) async fn alone<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let done = tokio::select! {
+            done = work => done,
+            () = self.lost() => bail!("{NOT_ALONE}"),
+        };
+        self.leave().await;
+        done
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use metadata::{CopyProgress, Role};
+use metadata::{CopyProgress, Metadata, Role};
 
 use crate::cli::{DbCommand, DbCopy};
 use crate::config::{self, Config};
@@ -18,7 +18,7 @@ pub(crate) async fn run(config: &Config, command: &DbCommand) -> anyhow::Result<
     match command {
         DbCommand::Status { .. } => status(config).await?,
         DbCommand::Migrate { .. } => migrate(config).await?,
-        DbCommand::Copy(copy) => self::copy(config, copy).await?,
+        DbCommand::Copy(copy) => Box::pin(self::copy(config, copy)).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -48,6 +48,12 @@ async fn status(config: &Config) -> anyhow::Result<()> {
         (schema, _) => format!("version {schema}, up to date"),
     };
     writeln!(out, "schema     {schema}")?;
+    if status.is_part {
+        writeln!(
+            out,
+            "a part of another database: run the `orlop db copy` again that was cut short"
+        )?;
+    }
     for (table, rows) in &status.tables {
         writeln!(out, "{rows:>10} {table}")?;
     }
@@ -82,10 +88,17 @@ async fn copy(config: &Config, copy: &DbCopy) -> anyhow::Result<()> {
         ),
     };
     let source = database::open_side(&from, false).await.context("--from")?;
-    let target = database::open_side(&to, true).await.context("--to")?;
+    let copied = async {
+        let target = database::open_side(&to, true).await.context("--to")?;
+        target.alone(Box::pin(copy_rows(&source.metadata, &target.metadata))).await
+    };
+    source.alone(Box::pin(copied)).await
+}
+
+async fn copy_rows(source: &Metadata, target: &Metadata) -> anyhow::Result<()> {
     let progress = CopyProgress::default();
     let started = Instant::now();
-    let work = source.metadata.copy_into(&target.metadata, &progress);
+    let work = source.copy_into(target, &progress);
     let rows = watch("rows", work, || {
         let step = progress.step.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (count(&progress.done), count(&progress.expected), step)

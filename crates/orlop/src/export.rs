@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use registry::{ExportProgress, Exported};
+use registry::{ExportProgress, Exported, Registry};
 
 use crate::cli::Export;
 use crate::config::Config;
@@ -22,10 +22,14 @@ pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<Exit
     if let Some(file) = &export.inventory {
         return transfer::write_inventory(config, file).await;
     }
-    let store = store::open_idle(config).await?;
+    let dry_run = export.dry_run;
+    store::with_idle(config, async |registry| hand_back(registry, dry_run).await).await
+}
+
+async fn hand_back(registry: &Registry, dry_run: bool) -> anyhow::Result<ExitCode> {
     let progress = Arc::new(ExportProgress::default());
     let started = Instant::now();
-    let work = store.registry.export_links(PARALLEL, export.dry_run, &progress);
+    let work = registry.export_links(PARALLEL, dry_run, &progress);
     let exported = watch("repositories", work, || {
         let more = format!(
             "{} blobs copied, {} links written, {} removed",
@@ -45,7 +49,7 @@ pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<Exit
     for note in &notes {
         report(note)?;
     }
-    let (copied, written, removed) = if export.dry_run {
+    let (copied, written, removed) = if dry_run {
         ("would copy", "would write", "would remove")
     } else {
         ("copied", "wrote", "removed")
@@ -61,7 +65,7 @@ pub(crate) async fn run(config: &Config, export: &Export) -> anyhow::Result<Exit
         count(&progress.removed),
         seconds(started.elapsed()),
     ))?;
-    if !export.dry_run {
+    if !dry_run {
         say("registry:2 can serve this store now. Do not run both at once; `orlop serve` takes \
              over again what registry:2 makes of it")?;
     }

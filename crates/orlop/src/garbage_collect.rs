@@ -61,9 +61,11 @@ pub(crate) async fn run(config: &Config, asked: &GarbageCollect) -> anyhow::Resu
 }
 
 async fn collect(config: &Config, untagged: bool) -> anyhow::Result<Garbage> {
-    let store = store::open_idle(config).await?;
-    finish_adoption(&store.registry).await?;
-    Ok(store.registry.collect_garbage(untagged, false).await?)
+    store::with_idle(config, async |registry| {
+        finish_adoption(registry).await?;
+        Ok(registry.collect_garbage(untagged, false).await?)
+    })
+    .await
 }
 
 /// Says what would be removed. That must not begin to take over repositories of registry:2, which
@@ -74,14 +76,16 @@ async fn rehearse(config: &Config, untagged: bool) -> anyhow::Result<Garbage> {
         adopt(&rehearsal.registry).await?;
         return Ok(rehearsal.registry.collect_garbage(untagged, true).await?);
     }
-    let store = store::open_idle(config).await?;
-    if store.registry.awaits_adoption().await? {
-        bail!(
-            "not all repositories of registry:2 are taken over yet, and a dry run does not do it: \
-             run `orlop import` first"
-        );
-    }
-    Ok(store.registry.collect_garbage(untagged, true).await?)
+    store::with_idle(config, async |registry| {
+        if registry.awaits_adoption().await? {
+            bail!(
+                "not all repositories of registry:2 are taken over yet, and a dry run does not do \
+                 it: run `orlop import` first"
+            );
+        }
+        Ok(registry.collect_garbage(untagged, true).await?)
+    })
+    .await
 }
 
 /// Takes over what another registry has left, if that waits, and says so. What only its link files
@@ -169,14 +173,15 @@ mod tests {
         assert_eq!(files(folder.path()), before);
 
         // With a database that has not taken everything over.
-        drop(store::open_idle(&config).await.unwrap());
+        store::with_idle(&config, async |_| Ok(())).await.unwrap();
         let refused = rehearse(&config, false).await.unwrap_err().to_string();
         assert!(refused.contains("orlop import"), "{refused}");
-        let store = store::open_idle(&config).await.unwrap();
-        store.registry.begin_adoption(false).await.unwrap();
-        assert!(store.registry.awaits_adoption().await.unwrap(), "it was cut short");
-        assert_eq!(adopt(&store.registry).await.unwrap(), 1);
-        drop(store);
+        let adopted = store::with_idle(&config, async |registry| {
+            registry.begin_adoption(false).await.unwrap();
+            assert!(registry.awaits_adoption().await.unwrap(), "it was cut short");
+            adopt(registry).await
+        });
+        assert_eq!(adopted.await.unwrap(), 1);
         let found = rehearse(&config, false).await.unwrap();
         assert_eq!(found.blobs.len(), 1);
     }

@@ -28,9 +28,11 @@ pub(crate) async fn run(config: &Config, import: &Import) -> anyhow::Result<Exit
     if import.dry_run {
         return survey(config, import.again).await;
     }
-    let store = store::open_idle(config).await?;
-    let registry = &store.registry;
-    match registry.begin_adoption(import.again).await? {
+    store::with_idle(config, async |registry| adopt(registry, import.again).await).await
+}
+
+async fn adopt(registry: &Registry, again: bool) -> anyhow::Result<ExitCode> {
+    match registry.begin_adoption(again).await? {
         Adoption::Nothing => {
             say("nothing to import: the data folder has no repositories of registry:2 or \
                  registry:3")?;

@@ -82,6 +82,15 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
     let database = database::open(config, role).await?;
     let cache = shared_cache(config, metrics, role)?;
     let registry = Registry::with_cache(database.metadata.clone(), blobs, rules(config)?, cache);
+    if let Err(error) = prepare(&registry, config).await {
+        database.leave().await;
+        return Err(error);
+    }
+    Ok(Store { registry, database })
+}
+
+/// Makes sure that the database and the store belong together, and say the same.
+async fn prepare(registry: &Registry, config: &Config) -> anyhow::Result<()> {
     belonging(registry.claim_store().await?, config)?;
     match registry.replay_journal().await {
         Err(registry::Error::Storage(error)) if error.kind() == ErrorKind::Full => {
@@ -89,7 +98,7 @@ async fn open_as(config: &Config, metrics: &Metrics, role: Role) -> anyhow::Resu
         }
         replayed => drop(replayed.context("cannot put back what was pushed last")?),
     }
-    Ok(Store { registry, database })
+    Ok(())
 }
 
 /// Only what is far away is worth asking Redis for.
@@ -106,15 +115,21 @@ fn shared_cache(
     }
 }
 
-/// Opens the data folder for work that no server may be running beside.
-pub(crate) async fn open_idle(config: &Config) -> anyhow::Result<Store> {
+/// Opens the data folder for work that no server may be running beside, and does it.
+pub(crate) async fn with_idle<T>(
+    config: &Config,
+    work: impl AsyncFnOnce(&Registry) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     expect_folder(config)?;
     let store = open_as(config, &Metrics::default(), Role::Alone).await?;
-    // Another registry may be given the folder next, and has no journal.
-    if let Err(error) = store.registry.trim_journal().await {
-        tracing::warn!(%error, "what was pushed last is not synced yet");
-    }
-    Ok(store)
+    let work = async {
+        // Another registry may be given the folder next, and has no journal.
+        if let Err(error) = store.registry.trim_journal().await {
+            tracing::warn!(%error, "what was pushed last is not synced yet");
+        }
+        work(&store.registry).await
+    };
+    store.database.alone(work).await
 }
 
 /// Opens a data folder without a database to see what would come of work on it. Nothing in it is
@@ -193,6 +208,14 @@ fn class(name: &str) -> Class {
 fn belonging(owner: Owner, config: &Config) -> anyhow::Result<()> {
     match owner {
         Owner::Same | Owner::Nobody => Ok(()),
+        Owner::Stranger { database } => bail!(
+            "the store in {} has never been used with a database, but the database {database} \
+             knows of content: correct the settings of the store (or mount its folder), or take a \
+             new database. If it is the right store and has lost its mark, put one there: the \
+             {} orlop/owner with the text {database}",
+            config.storage.place,
+            if config.storage.place.folder().is_some() { "file" } else { "object" },
+        ),
         Owner::Other { store, database } => bail!(
             "the database and the store in {} do not belong together: the store belongs to the \
              database {store}, and this is {database}, perhaps a new one; {} that belongs to the \

@@ -13,7 +13,7 @@ use blobs::UploadId;
 use metadata::uploads::Turn;
 use metadata::{Durability, ErrorKind, leases};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::{Error, Registry, Shared};
 
@@ -108,7 +108,7 @@ impl Registry {
     /// Renews a lease that was taken after `renewed`, until it is lost.
     async fn keep_lease(&self, name: &str, holder: &str, mut renewed: Instant) {
         loop {
-            sleep(RENEW_EVERY).await;
+            sleep_until((Instant::now() + RENEW_EVERY).min(renewed + LEASE)).await;
             let now = Instant::now();
             match timeout_at(renewed + LEASE, self.take_lease(name, holder, LEASE)).await {
                 Ok(Ok(true)) => renewed = now,

@@ -50,6 +50,8 @@ pub(crate) struct Session {
     /// What is in the row of a session that was taken there.
     pub(crate) turn: Turn,
     is_taken: bool,
+    /// Whether the database has answered that it is.
+    is_certain: bool,
     /// The turn among the requests of this server, and what keeps the server's lease.
     held: Option<(sessions::Turn, Option<std::sync::Arc<()>>)>,
 }
@@ -92,6 +94,7 @@ impl Session {
             abandoned: None,
             turn: Turn::default(),
             is_taken: false,
+            is_certain: false,
             held: None,
         })
     }
@@ -145,6 +148,7 @@ impl Session {
         };
         // Also if the answer gets lost.
         self.is_taken = true;
+        self.is_certain = false;
         let answer = self
             .registry
             .metadata()
@@ -153,6 +157,7 @@ impl Session {
             })
             .await?;
         self.is_taken = !matches!(answer, Answer::None | Answer::Taken(Taken::Busy));
+        self.is_certain = true;
         let (saved, abandoned) = match answer {
             Answer::None => return Err(self.unknown()),
             Answer::Taken(Taken::Busy) => return Ok(false),
@@ -202,7 +207,9 @@ impl Session {
     }
 
     async fn try_give_back(&self) -> Result<(), Error> {
-        let input = (self.id.clone(), self.turn.clone(), self.abandoned.is_some());
+        // What was taken without an answer may have been abandoned by somebody, too.
+        let unsure = self.abandoned.is_some() || !self.is_certain;
+        let input = (self.id.clone(), self.turn.clone(), unsure);
         self.registry
             .metadata()
             .write_locked(Durability::Process, self.lock(), input, |tx, (id, turn, unsure)| {

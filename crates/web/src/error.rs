@@ -152,7 +152,9 @@ impl From<RegistryError> for Error {
             RegistryError::Metadata(error) => match error.kind() {
                 MetadataErrorKind::Full => full(&error),
                 MetadataErrorKind::ReadOnly | MetadataErrorKind::Io => read_only(&error),
-                MetadataErrorKind::Unavailable | MetadataErrorKind::Conflict => away(&error),
+                MetadataErrorKind::Unavailable | MetadataErrorKind::Conflict => {
+                    away("database", &error)
+                }
                 _ => internal(&error),
             },
             RegistryError::PreconditionFailed { current } => {
@@ -167,6 +169,7 @@ impl From<RegistryError> for Error {
             RegistryError::Storage(error) => match error.kind() {
                 BlobErrorKind::Full => full(&error),
                 BlobErrorKind::ReadOnly => read_only(&error),
+                BlobErrorKind::Unavailable => away("store", &error),
                 _ => internal(&error),
             },
             RegistryError::UploadBusy => Self::new(ErrorCode::BlobUploadInvalid, message)
@@ -261,10 +264,10 @@ fn read_only(error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorCode::Unavailable, "the registry can not write its data at present")
 }
 
-fn away(error: &dyn std::fmt::Display) -> Error {
-    tracing::error!(%error, "the database can not be used");
-    Error::new(ErrorCode::Unavailable, "the registry can not use its database at present")
-        .with_header(header::RETRY_AFTER, "1".to_owned())
+fn away(what: &str, error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "the {what} can not be used");
+    let message = format!("the registry can not use its {what} at present");
+    Error::new(ErrorCode::Unavailable, message).with_header(header::RETRY_AFTER, "1".to_owned())
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Error {

@@ -6,6 +6,11 @@
 //! command leaves a mark in the database, and every write of a server looks whether the mark is
 //! the one that it knows. It keeps the mark from being changed until it has ended.
 //!
+//! A command can lose its lock, too, and what it does to a store can not look at a mark. It looks
+//! after the connection and ends soon after it is gone. So its mark says that it runs, until it has
+//! ended; whoever comes next and finds such a mark waits until the command must have noticed, and
+//! then changes the mark.
+//!
 //! A SQLite database has one user, who locks its folder.
 
 use std::sync::Arc;
@@ -30,8 +35,16 @@ pub(super) const LOOK: &str = "SELECT value FROM settings WHERE name = 'used-alo
 /// How often the connection that holds the lock is tried.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How long it may take to answer.
-const HEARTBEAT_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to answer: to a server, which then finds out whether anything has happened,
+/// and to a command, which ends.
+const SERVER_LIMIT: Duration = Duration::from_secs(20);
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+
+/// When a command that has lost its lock has noticed, and has ended.
+const NOTICED: Duration = Duration::from_secs(8);
+
+/// How the mark of a command begins that has not said that it ended.
+const RUNS: &str = "running ";
 
 /// How long a lock is asked for: a program that has just ended may still seem to hold it.
 const ENDING: Duration = Duration::from_secs(2);
@@ -49,15 +62,16 @@ pub enum Role {
 }
 
 /// Held for as long as a program uses the database in its role.
-#[derive(Debug)]
 pub struct Presence {
     ended: Option<watch::Receiver<bool>>,
     keeper: Option<JoinHandle<()>>,
+    /// The mark of a command, and where it is.
+    mark: Option<(Metadata, String)>,
 }
 
 impl Presence {
     /// Returns when the role was lost for good, which ends all writing: a server has to start
-    /// again. For SQLite it never returns.
+    /// again, and a command to end at once. For SQLite it never returns.
     pub async fn lost(&self) {
         if let Some(ended) = &self.ended
             && ended.clone().wait_for(|ended| *ended).await.is_ok()
@@ -65,6 +79,14 @@ impl Presence {
             return;
         }
         std::future::pending::<()>().await;
+    }
+
+    /// To be called by a command that has ended, or else whoever comes next waits for it.
+    pub async fn leave(&self) {
+        let Some((metadata, mark)) = &self.mark else { return };
+        if let Err(error) = metadata.end_mark(mark).await {
+            tracing::warn!(%error, "cannot tell others that this command has ended");
+        }
     }
 }
 
@@ -90,35 +112,60 @@ impl Metadata {
     /// alone.
     pub async fn enter(&self, role: Role) -> Result<Option<Presence>, Error> {
         let Engine::Postgres(database) = &self.engine else {
-            return Ok(Some(Presence { ended: None, keeper: None }));
+            return Ok(Some(Presence { ended: None, keeper: None, mark: None }));
         };
-        let asked = Instant::now();
         let connection = loop {
-            match take_lock(database, role).await? {
-                Some(connection) => break connection,
-                None if asked.elapsed() > ENDING => return Ok(None),
-                None => tokio::time::sleep(ENDING / 20).await,
+            let Some(mut connection) = ask_for_lock(database, role).await? else {
+                return Ok(None);
+            };
+            let mark = self.mark().await?;
+            if !mark.starts_with(RUNS) {
+                break connection;
+            }
+            tracing::warn!(
+                "a command that has used the database alone has not said that it ended: waiting \
+                 {NOTICED:?}, until it must have"
+            );
+            tokio::time::sleep(NOTICED).await;
+            if is_alive(&mut connection, SERVER_LIMIT).await {
+                self.end_mark(&mark).await?;
+                break connection;
             }
         };
         if role == Role::Alone {
-            let mark = Uuid::now_v7().to_string();
-            self.write(Durability::Power, mark, |tx, mark| {
-                Box::pin(async move {
-                    // Waits for the end of all writes that have seen the mark before it.
-                    if tx.is_postgres() {
-                        tx.statement("LOCK TABLE settings IN ACCESS EXCLUSIVE MODE").await?;
-                    }
-                    settings::set(tx, settings::USED_ALONE, mark).await
-                })
-            })
-            .await?;
+            self.set_mark(None, format!("{RUNS}{}", Uuid::now_v7())).await?;
         }
         let mark = self.mark().await?;
         database.set_fence(mark.clone());
         let (end, ended) = watch::channel(false);
+        let own = (role == Role::Alone).then(|| (self.clone(), mark.clone()));
         let keeper = Keeper { metadata: self.clone(), role, mark, end };
         let keeper = tokio::spawn(keeper.keep(Arc::clone(database), connection));
-        Ok(Some(Presence { ended: Some(ended), keeper: Some(keeper) }))
+        Ok(Some(Presence { ended: Some(ended), keeper: Some(keeper), mark: own }))
+    }
+
+    /// Says of the command with this mark that it has ended, if nobody else has.
+    async fn end_mark(&self, mark: &str) -> Result<(), Error> {
+        let ended = mark.trim_start_matches(RUNS).to_owned();
+        self.set_mark(Some(mark.to_owned()), ended).await
+    }
+
+    /// Changes the mark, if it is the `expected` one.
+    async fn set_mark(&self, expected: Option<String>, mark: String) -> Result<(), Error> {
+        self.write(Durability::Power, (expected, mark), |tx, (expected, mark)| {
+            Box::pin(async move {
+                // Waits for the end of all writes that have seen the mark before it.
+                if tx.is_postgres() {
+                    tx.statement("LOCK TABLE settings IN ACCESS EXCLUSIVE MODE").await?;
+                }
+                let found = settings::get(tx, settings::USED_ALONE).await?;
+                if expected.is_none() || found == *expected {
+                    settings::set(tx, settings::USED_ALONE, mark).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn mark(&self) -> Result<String, Error> {
@@ -139,7 +186,11 @@ struct Keeper {
 impl Keeper {
     async fn keep(self, database: Arc<Database>, mut connection: Connection) {
         loop {
-            while is_alive(&mut connection).await {
+            let limit = match self.role {
+                Role::Server => SERVER_LIMIT,
+                Role::Alone => COMMAND_LIMIT,
+            };
+            while is_alive(&mut connection, limit).await {
                 tokio::time::sleep(HEARTBEAT).await;
             }
             if self.role == Role::Alone {
@@ -153,8 +204,8 @@ impl Keeper {
             tracing::info!("PostgreSQL is back");
         }
         tracing::error!("{}", fenced());
-        database.is_fenced.store(true, Ordering::Relaxed);
         let _ = self.end.send(true);
+        database.is_fenced.store(true, Ordering::Relaxed);
     }
 
     /// `None` if somebody else was alone with the database meanwhile.
@@ -170,6 +221,17 @@ impl Keeper {
     }
 }
 
+/// The same, with patience for those that are about to end.
+async fn ask_for_lock(database: &Database, role: Role) -> Result<Option<Connection>, Error> {
+    let asked = Instant::now();
+    loop {
+        match take_lock(database, role).await? {
+            None if asked.elapsed() < ENDING => tokio::time::sleep(ENDING / 20).await,
+            taken => return Ok(taken),
+        }
+    }
+}
+
 /// The connection that holds the lock then.
 async fn take_lock(database: &Database, role: Role) -> Result<Option<Connection>, Error> {
     let mut connection = database.connect_for_long().await?;
@@ -181,7 +243,7 @@ async fn take_lock(database: &Database, role: Role) -> Result<Option<Connection>
     Ok((row.get(0) == Some("t")).then_some(connection))
 }
 
-async fn is_alive(connection: &mut Connection) -> bool {
-    let answer = tokio::time::timeout(HEARTBEAT_LIMIT, connection.simple_row("SELECT 1"));
+async fn is_alive(connection: &mut Connection, limit: Duration) -> bool {
+    let answer = tokio::time::timeout(limit, connection.simple_row("SELECT 1"));
     matches!(answer.await, Ok(Ok(_)))
 }

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blobs::links::Repositories;
+use blobs::links::{Links, Repositories};
 use metadata::adoption::{self, Finding};
 use metadata::repositories::{self, RepositoryId};
 use metadata::{Durability, Lock, Tx, settings};
@@ -137,10 +137,15 @@ impl Round {
     }
 
     fn begin(&self, rule: Rule, earlier: HashMap<String, Vec<String>>) {
-        *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = rule;
-        *self.earlier.lock().unwrap_or_else(PoisonError::into_inner) = earlier;
+        self.follow(rule, earlier);
         self.names.send_replace(Names::Expected);
         self.active.store(true, Ordering::Release);
+    }
+
+    /// Goes on by another rule.
+    fn follow(&self, rule: Rule, earlier: HashMap<String, Vec<String>>) {
+        *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = rule;
+        *self.earlier.lock().unwrap_or_else(PoisonError::into_inner) = earlier;
     }
 
     /// One at a time adopts a repository.
@@ -169,7 +174,9 @@ impl Registry {
         let state = match state {
             State::Exporting => {
                 let now = State::Done(clock::now());
-                self.set_adoption_state(now).await?;
+                if !self.change_adoption_state(state, now).await? {
+                    return Box::pin(self.begin_adoption(again)).await;
+                }
                 now
             }
             state => state,
@@ -210,12 +217,16 @@ impl Registry {
                 return Box::pin(self.begin_adoption(again)).await;
             }
         }
-        let earlier = match rule {
-            Rule::Update { .. } => self.findings_by_place().await?,
-            Rule::Merge | Rule::Mirror => HashMap::new(),
-        };
-        self.shared.round.begin(rule, earlier);
+        self.shared.round.begin(rule, self.earlier_findings(rule).await?);
         Ok(Adoption::Begun { resumed })
+    }
+
+    /// What is not judged again by this rule.
+    async fn earlier_findings(&self, rule: Rule) -> Result<HashMap<String, Vec<String>>, Error> {
+        match rule {
+            Rule::Update { .. } => self.findings_by_place().await,
+            Rule::Merge | Rule::Mirror => Ok(HashMap::new()),
+        }
     }
 
     /// Whether [`Self::begin_adoption`] would begin a round, go on with one, or find its links gone.
@@ -259,8 +270,10 @@ impl Registry {
             State::Reading(Rule::Mirror) => Some(State::Reading(Rule::Update { since: 0 })),
             _ => None,
         };
-        if let Some(next) = next {
-            self.set_adoption_state(next).await?;
+        if let Some(next) = next
+            && !self.change_adoption_state(state, next).await?
+        {
+            return Box::pin(self.skip_adoption()).await;
         }
         Ok(matches!(state, State::Never | State::Reading(_)) && links.any().await?)
     }
@@ -310,8 +323,24 @@ impl Registry {
         if let Some(error) = failed {
             return Err(error);
         }
-        self.set_adoption_state(State::Done(clock::now())).await?;
+        self.end_round().await?;
         self.shared.round.active.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Nothing is left to read. Another server may have ended the round already.
+    async fn end_round(&self) -> Result<(), Error> {
+        self.metadata()
+            .write(Durability::Power, State::Done(clock::now()), |tx, done| {
+                Box::pin(async move {
+                    let is_on = matches!(read_state(tx).await?, State::Reading(_));
+                    if is_on && adoption::count_unread(tx).await? == 0 {
+                        settings::set(tx, state::SETTING, &done.to_string()).await?;
+                    }
+                    Ok::<_, metadata::Error>(())
+                })
+            })
+            .await?;
         Ok(())
     }
 
@@ -396,6 +425,23 @@ impl Registry {
         Ok(())
     }
 
+    /// The same, unless somebody else has changed it: false.
+    async fn change_adoption_state(&self, from: State, to: State) -> Result<bool, Error> {
+        let changed = self
+            .metadata()
+            .write(Durability::Power, (from, to), |tx, (from, to)| {
+                Box::pin(async move {
+                    if read_state(tx).await? != *from {
+                        return Ok::<_, metadata::Error>(false);
+                    }
+                    settings::set(tx, state::SETTING, &to.to_string()).await?;
+                    Ok(true)
+                })
+            })
+            .await?;
+        Ok(changed)
+    }
+
     /// Writes the names of all repositories down. Returns why some may be missing.
     async fn list_names(&self, progress: &AdoptionProgress) -> Result<Option<Error>, Error> {
         let Some(links) = self.blobs().links() else {
@@ -457,10 +503,29 @@ impl Registry {
             return Ok(());
         };
         let _turn = self.shared.round.turn(name).await;
-        if self.is_unread(name).await? == Some(false) {
-            return Ok(());
+        loop {
+            if self.is_unread(name).await? == Some(false) {
+                return Ok(());
+            }
+            let rule = self.shared.round.rule();
+            if self.read_repository(links, name, rule, progress).await? {
+                return Ok(());
+            }
+            // Another server has changed the rule.
+            let State::Reading(rule) = self.adoption_state().await? else { return Ok(()) };
+            self.shared.round.follow(rule, self.earlier_findings(rule).await?);
         }
-        let rule = self.shared.round.rule();
+    }
+
+    /// Reads the links of a repository and writes them down. False if that is done by another rule
+    /// now.
+    async fn read_repository(
+        &self,
+        links: &dyn Links,
+        name: &RepositoryName,
+        rule: Rule,
+        progress: Option<&AdoptionProgress>,
+    ) -> Result<bool, Error> {
         let earlier = self.shared.round.earlier(name);
         let last_finding =
             self.metadata().read(&(), |tx, ()| Box::pin(adoption::last_finding(tx))).await?;
@@ -472,7 +537,10 @@ impl Registry {
             }
             part.batch.append(batch);
             if part.batch.weight() >= ROWS {
-                self.write_part(std::mem::replace(&mut part, Part::new(name, rule))).await?;
+                let part = std::mem::replace(&mut part, Part::new(name, rule));
+                if !self.write_part(part).await? {
+                    return Ok(false);
+                }
             }
         }
         // What is in the last part is among what is present, so it need not be written yet.
@@ -484,7 +552,7 @@ impl Registry {
         self.write_part(part).await
     }
 
-    async fn write_part(&self, part: Part) -> Result<(), Error> {
+    async fn write_part(&self, part: Part) -> Result<bool, Error> {
         let lock = Lock::exclusive(&part.name);
         self.metadata()
             .write_locked(Durability::Process, lock, part, |tx, part| {

@@ -4,8 +4,9 @@ use metadata::adoption::{self, Finding};
 use metadata::{Tx, repositories};
 use oci::{Digest, RepositoryName, Tag};
 
-use super::Rule;
 use super::read::{Batch, ambiguous_sha512, dangling_tag};
+use super::state::State;
+use super::{Rule, read_state};
 use crate::{Error, clock};
 
 /// What is written about a repository in one transaction.
@@ -38,11 +39,16 @@ pub(super) struct Gone {
     pub(super) tags: Vec<Tag>,
 }
 
-/// Writes a part down. It may have been written before.
-pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
+/// Writes a part down. It may have been written before. False if the round is not the one that it
+/// was read for: then nothing is written.
+pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<bool, Error> {
     // Another server was faster, and what its clients have changed since counts.
     if adoption::is_unread(tx, &part.name).await? == Some(false) {
-        return Ok(());
+        return Ok(true);
+    }
+    // Another server may have decided to leave links aside: what its clients push is not there.
+    if read_state(tx).await? != State::Reading(part.rule) {
+        return Ok(false);
     }
     let now = clock::now();
     adoption::expect(tx, &part.name, false, now).await?;
@@ -79,5 +85,5 @@ pub(super) async fn write_down(tx: &mut Tx, part: &Part) -> Result<(), Error> {
         adoption::forget_findings(tx, part.name.as_str(), *last_finding).await?;
         adoption::mark_read(tx, repository).await?;
     }
-    Ok(())
+    Ok(true)
 }

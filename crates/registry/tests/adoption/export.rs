@@ -175,6 +175,21 @@ async fn what_is_pushed_after_an_export_is_not_taken_for_deleted() {
 }
 
 #[tokio::test]
+async fn what_is_pushed_at_a_server_that_leaves_links_aside_is_not_taken_for_deleted() {
+    let store = Store::new();
+    store.image("app", "v1", "one");
+    export(&store.adopt().await).await;
+    let adopting = store.open().await;
+    adopting.begin_adoption(false).await.unwrap();
+    let beside = store.open().await;
+    beside.skip_adoption().await.unwrap();
+    let pushed = push(&beside, "app", "v2", &image(&Digest::sha256(b""), &[])).await;
+    adopting.adopt_all(1, &Arc::default()).await.unwrap();
+    assert_eq!(target(&adopting, "app", "v2").await, Some(pushed));
+    assert!(!adopting.awaits_adoption().await.unwrap());
+}
+
+#[tokio::test]
 async fn links_that_were_never_read_are_not_removed() {
     let store = Store::new();
     let digest = store.image("app", "v1", "one");

@@ -141,6 +141,10 @@ impl Address {
                 return Err(wrong("a host without @ (write %40 for one in the password)"));
             }
         }
+        // A slash in a password ends it there, and an error would show the rest as a name.
+        if config.get_dbname().is_some_and(|name| name.contains('@')) {
+            return Err(wrong("no / in the password (write %2F), and %40 for each @ behind it"));
+        }
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(wrong("a host"));
         }
@@ -313,6 +317,7 @@ mod tests {
         for url in [
             "mysql://h/d",
             "postgres://u:secret@x@h/d",
+            "postgres://u:p@secret/secret@h/d",
             "postgres://",
             "postgres://u@h/d?x=secret",
             "postgres://u:secret@h:port/d",

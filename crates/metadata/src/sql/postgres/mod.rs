@@ -54,8 +54,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What holds for a connection: nobody waits for longer for the locks of a program that has stopped
-/// in the middle of a transaction.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s'";
+/// in the middle of a transaction, nor for those of one that goes on for ever. Whoever asked for a
+/// change may be gone by then, and have asked for another one.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '15s'";
 
 /// The first wait for a server that is away, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -131,20 +132,12 @@ impl Database {
             );
             return Err(Error::new(ErrorKind::Unavailable, message));
         };
-        while let Some(mut tx) = self.take_idle() {
-            if let super::Connection::Postgres(connection) = &mut tx.connection
-                && !connection.is_spent()
-            {
-                connection.permit = Some(permit);
-                return Ok(tx);
-            }
-        }
         let connection = self.connect_patiently(Some(permit), PATIENCE).await?;
         Ok(Tx { connection: super::Connection::Postgres(connection) })
     }
 
-    /// A new connection. Waits for a server that is away, unless it has been so for longer than
-    /// `patience`.
+    /// A new connection; with a `permit` of the pool, an idle one if there is any. Waits for a server
+    /// that is away, or takes no more, unless it has been so for longer than `patience`.
     pub(super) async fn connect_patiently(
         &self,
         permit: Option<OwnedSemaphorePermit>,
@@ -152,7 +145,12 @@ impl Database {
     ) -> Result<Connection, Error> {
         let mut wait = FIRST_WAIT;
         loop {
-            let error = match self.connect_once().await {
+            let idle = permit.as_ref().and_then(|_| self.take_idle());
+            let connected = match idle {
+                Some(connection) => Ok(connection),
+                None => self.connect_once().await,
+            };
+            let error = match connected {
                 Ok(mut connection) => {
                     connection.permit = permit;
                     *self.away_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -225,12 +223,22 @@ impl Database {
         {
             let permit = connection.permit.take();
             self.idle().push(tx);
+            // There is a server that works, even if it takes no more connections.
+            *self.away_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
             drop(permit);
         }
     }
 
-    fn take_idle(&self) -> Option<Tx> {
-        self.idle().pop()
+    /// An idle connection that can be used.
+    fn take_idle(&self) -> Option<Connection> {
+        loop {
+            match self.idle().pop()?.connection {
+                super::Connection::Postgres(connection) if !connection.is_spent() => {
+                    return Some(connection);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Tx>> {

@@ -88,12 +88,11 @@ impl Replica {
         let Ok(permit) = Arc::clone(&self.database.permits).try_acquire_owned() else {
             return Some(None);
         };
-        let mut tx = match self.database.take_idle() {
-            Some(tx) => tx,
-            None => {
-                Tx { connection: Connection::Postgres(self.database.connect_once().await.ok()?) }
-            }
+        let connection = match self.database.take_idle() {
+            Some(connection) => connection,
+            None => self.database.connect_once().await.ok()?,
         };
+        let mut tx = Tx { connection: Connection::Postgres(connection) };
         with(&mut tx, |connection| connection.permit = Some(permit));
         // Before the snapshot is taken: what is replayed meanwhile may not be in it.
         let replayed = position(&mut tx, REPLAYED).await.ok()?;
