@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::certificates::Authority;
+use crate::ports::free_port;
 use crate::process::Daemon;
-use crate::registry::{Registry, Setup, free_port};
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage, wait_until};
 
 pub(crate) const SCENARIOS: &[Scenario] =

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::guide::OPERATE;
 use crate::http::{Http, array, text};
+use crate::ports::free_port;
 use crate::postgres::Database;
 use crate::process::Daemon;
-use crate::registry::{Setup, free_port};
+use crate::registry::Setup;
 use crate::scenario::{Scenario, Stage, wait_until};
 use crate::{image, yaml};
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::http::sha256;
-use crate::registry::free_port;
+use crate::ports::free_port;
 use crate::scenario::{Scenario, Stage, wait_until};
 use accepted::ACCEPTED;
 use requests::Request;

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::http::{Http, array, text};
 use crate::image::pseudo_random;
-use crate::registry::{Registry, Setup, free_port};
+use crate::ports::free_port;
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage, wait_until};
 
 /// Only with an object store.

@@ -77,6 +77,15 @@ impl Fault {
     }
 }
 
+/// What happens to all requests alike.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outage {
+    /// Connections are reset before anything is heard.
+    Away,
+    /// Nothing is ever answered.
+    Hanging,
+}
+
 pub(crate) struct FaultProxy {
     listener: TcpListener,
     /// `HOST:PORT` of the store.
@@ -87,6 +96,7 @@ pub(crate) struct FaultProxy {
 /// What happens next.
 struct Choice {
     random: Random,
+    outage: Option<Outage>,
     faults: &'static [Fault],
     /// One of so many requests meets a fault.
     one_in: usize,
@@ -100,6 +110,7 @@ impl FaultProxy {
     pub(crate) fn new(store: &str, random: Random) -> Result<Self> {
         let choice = Choice {
             random,
+            outage: None,
             faults: &[],
             one_in: 1,
             counts: BTreeMap::new(),
@@ -122,6 +133,11 @@ impl FaultProxy {
     /// From now on there are no faults.
     pub(crate) fn calm(&self) {
         self.rage(&[], 1);
+    }
+
+    /// From now on no request gets through, or all do again.
+    pub(crate) fn cut_off(&self, outage: Option<Outage>) {
+        self.choice().outage = outage;
     }
 
     /// How often each fault has happened. An error if one of these has not.
@@ -178,6 +194,12 @@ impl FaultProxy {
     /// One request and its answer; then the connection ends.
     fn pass_on(&self, mut client: TcpStream) -> Result<()> {
         client.set_read_timeout(Some(SILENCE))?;
+        let outage = self.choice().outage;
+        match outage {
+            Some(Outage::Away) => return reset(&client),
+            Some(Outage::Hanging) => return Ok(io::copy(&mut client, &mut io::sink()).map(drop)?),
+            None => {}
+        }
         let mut request = Head::read(&mut client)?;
         let length = request.length()?.unwrap_or(0);
         let fault = self.choose(&request);

@@ -23,6 +23,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/orlop");
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes");
 
+const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+
 /// The first version that the chart is for, and the newest whose schemas there
 /// are.
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
@@ -60,6 +62,24 @@ tolerations: [{operator: Exists}]
 nodeSelector: {kubernetes.io/os: linux}
 priorityClassName: high
 podLabels: {azure.workload.identity/use: 'true'}
+";
+
+/// A cache on disk, for which there is nothing but a folder of the node.
+const CACHE: &str = "
+existingSecret: orlop-secrets
+config:
+  storage:
+    gcs: {bucket: images}
+    cache: {disk: {path: /var/cache/orlop, maxsize: 20GiB}}
+";
+
+/// One server whose database is a file on a volume of its own.
+const FILE: &str = "
+config:
+  storage: {s3: {bucket: a, region: b}}
+  database: {url: 'sqlite:///facts/metadata.sqlite'}
+extraVolumes: [{name: facts, persistentVolumeClaim: {claimName: facts}}]
+extraVolumeMounts: [{name: facts, mountPath: /facts}]
 ";
 
 /// Several servers on a volume that all of them mount.
@@ -101,6 +121,8 @@ fn chart(stage: &Stage) -> Result<()> {
     ensure!(!has(&replicated, "PersistentVolumeClaim"), "{replicated:?}");
     let shared = kinds(SHARED_VOLUME)?;
     ensure!(has(&shared, "PersistentVolumeClaim"), "{shared:?}");
+    kinds(CACHE)?;
+    kinds(FILE)?;
     let everything = kinds(EVERYTHING)?;
     for kind in ["Secret", "Ingress", "HorizontalPodAutoscaler", "NetworkPolicy", "ServiceMonitor"]
     {
@@ -115,6 +137,12 @@ fn serves(stage: &Stage) -> Result<()> {
     let rendered = Rendered::new(stage, &stage.file("values.yaml", "")?)?;
     let configuration = rendered.configuration()?;
     let container = rendered.container()?;
+    let strategy = |values: &str| -> Result<Value> {
+        let rendered = Rendered::new(stage, &stage.file("values.yaml", values)?)?;
+        Ok(at(rendered.find("Deployment")?, "/spec/strategy/type")?.clone())
+    };
+    ensure!(strategy("")? == "Recreate" && strategy(FILE)? == "Recreate", "two at a time");
+    ensure!(strategy(SHARED_VOLUME)? == "RollingUpdate" && strategy(CACHE)? == "RollingUpdate");
     stage.with_registry_set_up(&Setup::configuration(&configuration), |registry| {
         for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
             let path = at(container, &format!("/{probe}/httpGet/path"))?;
@@ -134,7 +162,14 @@ fn refusals(stage: &Stage) -> Result<()> {
         (&["config.storage.s3.bucket=a"], "need PostgreSQL"),
         (&["config.http.addr=:80"], "config/http/addr"),
         (&["config.http.draintimeout=1s"], "config/http/draintimeout"),
-        (&["config.http.secret=a"], "config/http/secret"),
+        (&["config.storage=inmemory"], "config/storage"),
+        (&["config.storage.s3.bucket=a", "config.storage.gcs.bucket=a"], "s3 gcs"),
+        (&["existingSecret=a", "secret.REGISTRY_HTTP_SECRET=b"], "existingSecret and secret"),
+        (&["config.database.url=postgres://a:b@c/d", "replicas=2"], "REGISTRY_DATABASE_URL"),
+        (&["config.database.url=sqlite:///a", "replicas=2"], "a file of SQLite"),
+        (&["secret.REGISTRY_DATABASE_URL=sqlite:///a", "autoscaling.enabled=true"], "of SQLite"),
+        (&["existingSecret=a", "replicas=2", "config.storage.inmemory.a=b"], "is in memory"),
+        (&["persistence.size=20GB"], "persistence/size"),
         (&["replica=2"], "replica"),
         (&["persistence.accessModes={ReadOnlyMany}"], "accessModes"),
         (&["ingress.enabled=true"], "ingress.hosts"),
@@ -143,9 +178,32 @@ fn refusals(stage: &Stage) -> Result<()> {
         let said = helm(stage, "template").args(["orlop", CHART]).args(set).fail()?;
         ensure!(said.contains(message), "{values:?}: {said}");
     }
+    let scaled = ["autoscaling.enabled=true", "autoscaling.minReplicas=11", "existingSecret=a"];
+    let set = scaled.iter().flat_map(|value| ["--set", value]);
+    let said =
+        helm(stage, "template").args(["orlop", CHART, "--set-json", store]).args(set).fail()?;
+    ensure!(said.contains("more than maxReplicas"), "{said}");
+    for key in secret_keys()? {
+        let value = format!("config.{key}=hidden");
+        let said = helm(stage, "template").args(["orlop", CHART, "--set", &value]).fail()?;
+        let variable = format!("REGISTRY_{}", key.replace('.', "_").to_uppercase());
+        // Only the command line has the value.
+        let shown = said.matches("hidden").count();
+        ensure!(said.contains(&variable) && shown == 1, "{key}: {said}");
+    }
     let given = ["--set-json", store, "--set", "existingSecret=a"];
     helm(stage, "template").args(["orlop", CHART]).args(given).succeed()?;
     Ok(())
+}
+
+/// What docs/configuration.md calls a secret, but for lists, which have no variable of their own.
+fn secret_keys() -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(CONFIGURATION)?;
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | secret |"));
+    let keys = rows.map(|(key, _)| key.split(".<").next().unwrap_or(key).to_owned());
+    let keys = keys.filter(|key| !key.contains("[]")).collect::<Vec<_>>();
+    ensure!(keys.len() > 10, "{keys:?}");
+    Ok(keys)
 }
 
 fn manifests(stage: &Stage) -> Result<()> {

@@ -47,6 +47,7 @@ mod metrics;
 mod migrate;
 mod oras;
 mod podman;
+mod ports;
 mod postgres;
 mod power_loss;
 mod proxy;

@@ -10,8 +10,9 @@ use rustix::process::Signal;
 
 use crate::http::Http;
 use crate::image::pseudo_random;
+use crate::ports::free_port;
 use crate::process::{Client, Daemon};
-use crate::registry::{Registry, Setup, free_port};
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage, wait_until};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[

@@ -13,9 +13,9 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::http::Http;
+use crate::ports::free_port;
 use crate::pusher::Pusher;
 use crate::random::Random;
-use crate::registry::free_port;
 use crate::scenario::{Scenario, Stage, wait_until};
 use disk::Model;
 use history::History;

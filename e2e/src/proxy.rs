@@ -12,7 +12,8 @@ use self::front::{CLAIMED, start_haproxy, start_nginx};
 pub(crate) use self::front::{Front, nginx_command};
 use crate::docker::Docker;
 use crate::guide::{REVERSE_PROXY, replace};
-use crate::registry::{Registry, Setup, free_port};
+use crate::ports::free_port;
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[

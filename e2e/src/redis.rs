@@ -7,8 +7,9 @@ use rustix::process::Signal;
 
 use crate::certificates::Authority;
 use crate::image::media_type;
+use crate::ports::free_port;
 use crate::process::Daemon;
-use crate::registry::{Registry, Setup, free_port};
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage, wait_until};
 
 /// Only with an object store: nobody asks Redis for what is on the own disk.

@@ -1,6 +1,5 @@
 //! The registry under test: started on a free loopback port, stopped, checked.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 
 use crate::http::{Answer, Http};
+use crate::ports::free_port;
 use crate::process::{Client, Daemon};
 use crate::scenario::{Stage, wait_until};
 
@@ -272,9 +272,4 @@ impl Registry {
 /// Whether this is Debian's registry, which the scenarios are tried out with.
 fn is_peer(binary: &Path) -> bool {
     binary.ends_with("docker-registry")
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
 }

@@ -1,12 +1,12 @@
 //! `SeaweedFS`, an object store that speaks S3, in one process.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rustix::process::Signal;
 
+use crate::ports::free_ports;
 use crate::process::Daemon;
 use crate::scenario::{Stage, wait_until};
 
@@ -117,13 +117,4 @@ impl Bucket {
             .succeed()?;
         Ok(())
     }
-}
-
-/// Each has a neighbour 10,000 above it that is free, too: the server talks to itself there.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let first = 20_000 + u16::try_from(std::process::id() % 15_000)?;
-    let ports = (first..first + 10_000).filter(|port| is_free(*port) && is_free(*port + 10_000));
-    let ports = ports.take(N).collect::<Vec<_>>();
-    ports.try_into().ok().context("no free ports")
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::image;
-use crate::registry::{Setup, free_port};
+use crate::ports::free_port;
+use crate::registry::Setup;
 use crate::scenario::{Scenario, Stage, wait_until};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[

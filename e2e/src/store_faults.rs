@@ -1,10 +1,12 @@
 //! An object store that is slow, fails, breaks off and lies. What was acknowledged is whole, and
 //! nobody is given wrong bytes for good ones.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 
-use crate::fault_proxy::{BROKEN, FaultProxy, LIES};
-use crate::http::{Http, sha256};
+use crate::fault_proxy::{BROKEN, FaultProxy, LIES, Outage};
+use crate::http::{Answer, Http, sha256};
 use crate::image::{self, pseudo_random};
 use crate::pusher::Pusher;
 use crate::random::Random;
@@ -15,6 +17,7 @@ use crate::scenario::{Scenario, Stage};
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("store faults: clients push and pull while requests fail", 300, fail),
     Scenario::new("store faults: crane pushes and pulls while requests fail", 120, crane),
+    Scenario::new("store faults: the store is away, and hangs", 120, outages),
     Scenario::new("store faults: answers lie about objects", 180, lie),
 ];
 
@@ -83,6 +86,49 @@ fn crane(stage: &Stage) -> Result<()> {
             registry.http.read_whole(&format!("team/app-{round}"), "v1").map(drop)
         })
     })
+}
+
+/// How long the store is away while clients wait: less than all tries of a request take together.
+const RESTART: Duration = Duration::from_secs(2);
+
+/// A store that is started again costs time. One that stays away costs an answer that says so, and a
+/// load balancer is told soon.
+fn outages(stage: &Stage) -> Result<()> {
+    through_faults(stage, |registry, proxy, _| {
+        let small = pseudo_random("outage, small", 200_000);
+        let large = pseudo_random("outage, large", 12_000_000);
+        registry.http.push_blob(REPOSITORY, &small)?;
+
+        proxy.cut_off(Some(Outage::Away));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(RESTART);
+                proxy.cut_off(None);
+            });
+            registry.http.push_blob(REPOSITORY, &large)?;
+            pull(&registry.http, &small)
+        })?;
+
+        proxy.cut_off(Some(Outage::Away));
+        let path = format!("/v2/{REPOSITORY}/blobs/{}", sha256(&large));
+        let refused = registry.http.get(&path)?.expect(503)?;
+        refused.required_header("retry-after")?;
+        says(&refused, "UNAVAILABLE")?;
+
+        proxy.cut_off(Some(Outage::Hanging));
+        let refused = registry.operators("/readyz")?.expect(503)?;
+        says(&refused, "no answer within")?;
+
+        proxy.cut_off(None);
+        registry.operators("/readyz")?.expect(200)?;
+        pull(&registry.http, &large)
+    })
+}
+
+fn says(answer: &Answer, words: &str) -> Result<()> {
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(text.contains(words), "{text}");
+    Ok(())
 }
 
 /// Small blobs, which are looked at before the first byte leaves, and large ones.

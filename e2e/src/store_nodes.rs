@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use crate::http::{Http, array};
+use crate::ports::free_ports;
 use crate::process::Daemon;
 use crate::pusher::{Pusher, Tally};
 use crate::random::Random;
 use crate::registry::Setup;
 use crate::scenario::{Scenario, Stage, wait_until};
-use crate::seaweedfs::{Bucket, free_ports, identities};
+use crate::seaweedfs::{Bucket, identities};
 
 /// Only with an object store.
 pub(crate) const SCENARIOS: &[Scenario] = &[

@@ -5,7 +5,8 @@ use anyhow::{Result, ensure};
 use crate::docker::Docker;
 use crate::http::text;
 use crate::image;
-use crate::registry::{Registry, Setup, free_port};
+use crate::ports::free_port;
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Scenario, Stage};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[

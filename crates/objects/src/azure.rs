@@ -165,7 +165,7 @@ fn open_as(
         .with_allow_http(true)
         .with_retry(retries_of(config))
         .with_http_connector(connections.clone());
-    let unusable = |error| cloud::failed("open", &config.container, &error);
+    let unusable = |error| cloud::unusable(&config.container, &error);
     let source = builder.clone();
     let source = Library::new(move || Ok(source.clone().build()?.credentials().clone()));
     let credentials = Arc::new(Lasting::new(source.map_err(unusable)?));

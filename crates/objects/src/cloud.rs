@@ -82,13 +82,14 @@ pub(crate) struct Cloud<L, R> {
     pub(crate) attributes: Attributes,
 }
 
-/// How often and how long a request is repeated.
+/// How often and how long a request is repeated: about ten seconds where it fails at once, in which
+/// a store can be started again. Pauses are random, at most six times as long as the one before.
 pub(crate) fn retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_secs(5),
-            base: 2.0,
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(2),
+            base: 6.0,
         },
         max_retries: 8,
         retry_timeout: Duration::from_mins(1),
@@ -297,6 +298,13 @@ pub(crate) fn failed(action: &str, key: &str, error: &object_store::Error) -> Er
         _ => ErrorKind::Other,
     };
     Error::new(kind, format!("{action} object {key}"), net::client::with_causes(error))
+}
+
+/// What the configuration says of a bucket, its keys for example, is nothing that the library
+/// could use.
+pub(crate) fn unusable(bucket: &str, error: &object_store::Error) -> Error {
+    let cause = net::client::with_causes(error);
+    Error::new(ErrorKind::Other, format!("use the bucket {bucket}"), cause)
 }
 
 /// The library's stream with our errors.

@@ -23,8 +23,13 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Stores answer with pages of XML, of which the log gets one line.
     pub(crate) fn new(kind: ErrorKind, context: String, cause: impl Into<String>) -> Self {
-        Self { kind, context, cause: cause.into() }
+        let mut cause = cause.into();
+        if cause.contains(['\n', '\r', '\t']) {
+            cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+        }
+        Self { kind, context, cause }
     }
 
     /// The same, when something else can be done about it.

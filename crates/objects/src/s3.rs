@@ -13,7 +13,7 @@ use net::transport::Trust;
 use object_store::aws::{AmazonS3, AmazonS3ConfigKey, AwsCredentialProvider};
 use object_store::{Attribute, Attributes, ClientOptions};
 
-use crate::cloud::{Cloud, failed, retries, root};
+use crate::cloud::{self, Cloud, retries, root};
 use crate::credentials::Lasting;
 use crate::credentials::library::Library;
 use crate::http::Connections;
@@ -145,7 +145,7 @@ fn open_as(
         ),
         Encryption::Kms(key) => builder.with_sse_kms_encryption(key),
     };
-    let unusable = |error| failed("open", &config.bucket, &error);
+    let unusable = |error| cloud::unusable(&config.bucket, &error);
     let source = builder.clone();
     let source = Library::new(move || Ok(source.clone().build()?.credentials().clone()));
     let credentials: AwsCredentialProvider = Arc::new(Lasting::new(source.map_err(unusable)?));

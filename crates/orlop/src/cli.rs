@@ -227,7 +227,8 @@ pub(crate) struct DbCopy {
     #[arg(long, value_name = "URL|FILE")]
     pub(crate) from: Option<String>,
 
-    /// Where they are to be; else `database.url` of the configuration
+    /// Where they are to be: a postgres:// URL, a SQLite file (with an extension, if it is not
+    /// there yet), or a data folder; else `database.url` of the configuration
     #[arg(long, value_name = "URL|FILE")]
     pub(crate) to: Option<String>,
 }

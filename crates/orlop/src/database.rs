@@ -37,6 +37,12 @@ pub(crate) enum InUse {
          REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", .0.display()
     )]
     Folder(PathBuf),
+    /// The lock of the SQLite file is held.
+    #[error(
+        "another server is using the database {}: stop it, or choose another database with \
+         REGISTRY_DATABASE_URL", .0.display()
+    )]
+    File(PathBuf),
     /// A server runs beside a command that has to be alone.
     #[error("another server is using the database {0}: stop all servers that use it")]
     ByServers(String),
@@ -114,16 +120,14 @@ pub(crate) fn temporary_folder() -> anyhow::Result<TempDir> {
 
 /// The lock of the data folder, or else that of the SQLite file, if there is either.
 fn take_lock(config: &Config, kind: Lock) -> anyhow::Result<Option<File>> {
-    let (path, of) = match (config.storage.place.folder(), &config.database) {
-        (Some(folder), _) => (folder.join(LOCK), folder),
-        (None, config::Database::Sqlite(file)) => (file.with_added_extension("lock"), &**file),
+    let (path, in_use) = match (config.storage.place.folder(), &config.database) {
+        (Some(folder), _) => (folder.join(LOCK), InUse::Folder(folder.to_owned())),
+        (None, config::Database::Sqlite(file)) => {
+            (file.with_added_extension("lock"), InUse::File(file.clone()))
+        }
         (None, _) => return Ok(None),
     };
-    Ok(Some(lock(&path, kind)?.ok_or_else(|| in_use(of))?))
-}
-
-fn in_use(root: &Path) -> InUse {
-    InUse::Folder(root.to_owned())
+    Ok(Some(lock(&path, kind)?.ok_or(in_use)?))
 }
 
 async fn enter(
@@ -251,7 +255,9 @@ pub(crate) async fn open_side(text: &str, is_target: bool) -> anyhow::Result<Dat
         bail!("expected a postgres:// URL, or the path of a SQLite database");
     }
     let path = Path::new(text);
-    let path = if path.is_dir() { path.join(SQLITE) } else { path.to_owned() };
+    // One that is still to be made is a file if it is called like one.
+    let is_folder = path.is_dir() || (!is_there(path)? && path.extension().is_none());
+    let path = if is_folder { path.join(SQLITE) } else { path.to_owned() };
     let folder = path.parent().ok_or_else(|| anyhow!("{} is no file", path.display()))?;
     if is_target {
         std::fs::create_dir_all(folder)
@@ -262,9 +268,12 @@ pub(crate) async fn open_side(text: &str, is_target: bool) -> anyhow::Result<Dat
     // The lock of the server that would use this file.
     let is_of_a_server = path.ends_with(SQLITE);
     let root = folder.parent().unwrap_or(folder);
-    let lock_path =
-        if is_of_a_server { root.join(LOCK) } else { path.with_added_extension("lock") };
-    let lock = Some(lock(&lock_path, Lock::Alone)?.ok_or_else(|| in_use(&path))?);
+    let (lock_path, in_use) = if is_of_a_server {
+        (root.join(LOCK), InUse::Folder(root.to_owned()))
+    } else {
+        (path.with_added_extension("lock"), InUse::File(path.clone()))
+    };
+    let lock = Some(lock(&lock_path, Lock::Alone)?.ok_or(in_use)?);
     let metadata = if is_target {
         Metadata::open_sqlite_for_copy(&path).await?
     } else {

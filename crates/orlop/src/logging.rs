@@ -100,11 +100,17 @@ fn filter(log: &Log, with_traces: bool) -> Targets {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
+    // It tells of each request that it repeats, which the metrics count.
+    let object_store = match level {
+        LevelFilter::DEBUG => LevelFilter::INFO,
+        level => level.min(LevelFilter::WARN),
+    };
     let access = if log.access_log { LevelFilter::INFO } else { LevelFilter::OFF };
     let traces = if with_traces { LevelFilter::INFO } else { LevelFilter::OFF };
     Targets::new()
         .with_default(level)
         .with_targets(LIBRARIES.map(|library| (library, level.min(LevelFilter::INFO))))
+        .with_target("object_store", object_store)
         .with_target(ACCESS, access)
         .with_target(traces::TARGET, traces)
 }

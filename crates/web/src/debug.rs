@@ -1,15 +1,21 @@
 //! The address for operators: liveness, readiness and metrics, apart from clients.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use oci::Accept;
 use registry::Registry;
+use tokio::time::timeout;
 
 use crate::metrics::Metrics;
 use crate::service::{empty, json};
 use crate::{Health, Response, ResponseBody};
+
+/// How long the store and the database have to answer whoever asks whether work can be sent here:
+/// less than load balancers usually wait.
+const READY_LIMIT: Duration = Duration::from_secs(4);
 
 /// Answers on the operators' address.
 #[derive(Clone)]
@@ -49,9 +55,14 @@ impl Debug {
     /// The store is asked here and now, whether or not a check does so now and then.
     async fn ready(&self) -> Response {
         let mut failures = self.health.failures();
-        if let Err(error) = self.registry.check_ready().await {
-            tracing::error!(%error, "not ready");
-            failures.insert("registry".to_owned(), error.to_string());
+        let failure = match timeout(READY_LIMIT, self.registry.check_ready()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {READY_LIMIT:?}")),
+        };
+        if let Some(error) = failure {
+            tracing::error!(error, "not ready");
+            failures.insert("registry".to_owned(), error);
         }
         found(&failures)
     }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use data_encoding::{BASE64, HEXLOWER};
 
 use super::{BUCKET, OtherStore, START_LIMIT};
-use crate::registry::free_port;
+use crate::ports::free_port;
 use crate::scenario::{Stage, wait_until};
 
 /// The account that Azurite always has, and its key.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{BUCKET, OtherStore, START_LIMIT};
-use crate::registry::free_port;
+use crate::ports::free_port;
 use crate::scenario::{Stage, wait_until};
 
 impl OtherStore {

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 
 use super::{BUCKET, OtherStore, START_LIMIT};
+use crate::ports::free_port;
 use crate::process::Client;
-use crate::registry::free_port;
 use crate::scenario::{Stage, wait_until};
 
 const REGION: &str = "garage";

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{BUCKET, OtherStore, START_LIMIT};
-use crate::registry::free_port;
+use crate::ports::free_port;
 use crate::scenario::{Stage, wait_until};
 
 const USER: &str = "test:tester";

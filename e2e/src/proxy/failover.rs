@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::ports::free_port;
 use crate::process::Daemon;
 use crate::pusher::{Pusher, Tally};
 use crate::random::Random;
-use crate::registry::{Registry, Setup, free_port};
+use crate::registry::{Registry, Setup};
 use crate::scenario::{Stage, wait_until};
 
 const CLIENTS: usize = 3;

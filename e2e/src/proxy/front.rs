@@ -8,8 +8,8 @@ use crate::curl::Reply;
 use crate::guide::replace;
 use crate::http::{sha256, text, with_query};
 use crate::image::{self, media_type};
+use crate::ports::free_port;
 use crate::process::Daemon;
-use crate::registry::free_port;
 use crate::scenario::{Stage, wait_until};
 
 /// An address that is nobody's (RFC 5737), as a client may claim to have it.

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use crate::image::pseudo_random;
-use crate::registry::{Setup, free_port};
+use crate::ports::free_port;
+use crate::registry::Setup;
 use crate::scenario::Stage;
 
 const DATABASE: &str = "orlop/metadata.sqlite";

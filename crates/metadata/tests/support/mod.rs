@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use metadata::Metadata;
@@ -43,7 +44,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(initialised.status.success(), "{}", String::from_utf8_lossy(&initialised.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut options = vec![format!("port={port}")];
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -81,7 +82,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options = vec![format!("port={port}")];
         let process = run(folder.path(), &options);
         let standby = Self { process, port, folder, options };
@@ -162,4 +163,14 @@ fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is not installed");
     let newest = versions.map(|version| version.unwrap().path()).max();
     newest.expect("PostgreSQL is not installed").join("bin")
+}
+
+/// Below those that the kernel gives to clients, which could take it before the server has it.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests run side by side in several processes, so each begins somewhere else.
+    let first = u16::try_from(u64::from(std::process::id()) * 7_919 % 10_000).unwrap();
+    let mut ports =
+        std::iter::repeat_with(|| 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

@@ -9,7 +9,7 @@ use object_store::gcp::{
 
 use super::{Config, environment};
 use crate::Error;
-use crate::cloud::{failed, retries};
+use crate::cloud::{self, retries};
 use crate::credentials::Lasting;
 use crate::credentials::bearer::{Bearer, Renewing};
 use crate::credentials::library::Library;
@@ -40,7 +40,7 @@ impl Identity {
         config: &Config,
         connections: impl HttpConnector + HttpService + Clone + 'static,
     ) -> Result<Self, Error> {
-        let unusable = |error| failed("open", &config.bucket, &error);
+        let unusable = |error| cloud::unusable(&config.bucket, &error);
         let builder = builder(config).with_http_connector(connections.clone());
         let library = builder.clone().build().map_err(unusable)?;
         let source = builder.clone();

@@ -73,15 +73,16 @@ fn search_path() -> String {
 }
 
 /// Ports that are free. Each has a neighbour 10,000 above it that is free, too: `SeaweedFS` talks
-/// to itself there.
+/// to itself there. All are below those that the kernel gives to clients, which could take one
+/// before the server has it.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     // Tests run side by side in several processes, so each begins somewhere else.
-    let first = u16::try_from(std::process::id() % 20_000).unwrap();
+    let first = u16::try_from(u64::from(std::process::id()) * 7_919 % 10_000).unwrap();
     std::array::from_fn(|_| {
         loop {
-            let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 25_000;
+            let port = 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
             if is_free(port) && is_free(port + 10_000) {
                 return port;
             }

@@ -14,6 +14,9 @@ use super::section::Section;
 /// A part of an object, in bytes, where nobody can choose it.
 const PART_SIZE: usize = 10 << 20;
 
+/// Google takes content in multiples of this.
+const GCS_UNIT: usize = 256 << 10;
+
 /// A bucket or container, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bucket {
@@ -161,6 +164,9 @@ fn read_azure(azure: &Section<'_>) -> Result<Maker, ConfigError> {
 }
 
 fn read_gcs(gcs: &Section<'_>) -> Result<Maker, ConfigError> {
+    if gcs.must_number::<usize>("chunksize")? % GCS_UNIT != 0 {
+        return Err(gcs.unfit("chunksize", "is no multiple of 262144"));
+    }
     Ok(Maker::Gcs(Box::new(gcs::Config {
         bucket: gcs.must_text("bucket")?,
         key_file: gcs.path("keyfile")?,

@@ -150,6 +150,9 @@ fn place(storage: &Section<'_>) -> Result<Place, ConfigError> {
     Ok(Place::Folder(storage.path("filesystem.rootdirectory")?.unwrap_or_default()))
 }
 
+/// The least bytes of a cache on disk, so that a small layer has room.
+const LEAST_CACHE: u64 = 1 << 20;
+
 fn disk_cache(section: &Section<'_>, place: &Place) -> Result<Option<DiskCache>, ConfigError> {
     if !section.is_set() {
         return Ok(None);
@@ -160,7 +163,11 @@ fn disk_cache(section: &Section<'_>, place: &Place) -> Result<Option<DiskCache>,
     let Some(folder) = section.path("path")? else {
         return Err(section.unfit("path", "is needed"));
     };
-    Ok(Some(DiskCache { folder, max_size: section.must_size("maxsize")? }))
+    let max_size = section.must_size("maxsize")?;
+    if max_size < LEAST_CACHE {
+        return Err(section.unfit("maxsize", "has no room for anything: at least 1MiB"));
+    }
+    Ok(Some(DiskCache { folder, max_size }))
 }
 
 fn middleware(section: &Section<'_>, place: &Place) -> Result<Vec<StorageMiddleware>, ConfigError> {

@@ -237,6 +237,11 @@ fn what_does_not_go_together_is_an_error() {
         ("storage: {filesystem: {}, inmemory: }", "storage.inmemory"),
         ("storage: {s3: {region: r, bucket: b}, s3aws: {region: r, bucket: b}}", "storage.s3aws"),
         ("storage: {cache: {disk: {path: /c, maxsize: 1GB}}}", "storage.cache.disk"),
+        (
+            "storage: {s3: {bucket: b, region: r}, cache: {disk: {path: /c, maxsize: 1kB}}}",
+            "storage.cache.disk.maxsize",
+        ),
+        ("storage: {gcs: {bucket: b, chunksize: 300000}}", "storage.gcs.chunksize"),
         ("middleware: {storage: [{name: redirect}]}", "middleware.storage[0].name"),
         (
             "middleware: {storage: [{name: redirect, options: {baseurl: 'http://a b'}}]}",
