@@ -93,6 +93,15 @@ impl From<tokio_postgres::Error> for Error {
             None if error.is_closed() || has_io_source(&error) => ErrorKind::Unavailable,
             _ => ErrorKind::Other,
         };
+        if kind == ErrorKind::ReadOnly {
+            return Self::new(
+                kind,
+                format!(
+                    "it takes no writes, as a standby does: name the primary in database.url: {}",
+                    describe(&error)
+                ),
+            );
+        }
         Self::new(kind, describe(&error))
     }
 }

@@ -114,6 +114,20 @@ async fn a_server_that_stays_away_is_an_error_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_says_where_to_go() {
+    let server = Server::start();
+    server.connect().await;
+    let client = client(&server, "postgres").await;
+    client.execute("CREATE DATABASE still", &[]).await.unwrap();
+    let read_only = "ALTER DATABASE still SET default_transaction_read_only = on";
+    client.execute(read_only, &[]).await.unwrap();
+    let opened = Metadata::open_postgres(&server.url("still").parse().unwrap()).await;
+    let Err(error) = opened else { panic!("it was opened") };
+    assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
+    assert!(error.to_string().contains("name the primary in database.url"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_pool_has_an_end() {
     let server = Server::start();
     server.connect().await;
